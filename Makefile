@@ -1,0 +1,46 @@
+# `make help` lists the targets. Every one works in a fresh clone with only Python 3.11 or newer and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/quickstart
+SOURCES := src cli tests benchmarks
+# Nothing here needs the Hub; and without it nothing waits for it.
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint format bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## Make .venv and install the package with everything development needs
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+quickstart: setup ## Prepare data, warm up, train and evaluate on the built-in set (CPU, under 10 minutes)
+	$(BIN)/r1sharevl prep synthetic --out $(RUN)/data --overwrite
+	$(BIN)/r1sharevl warmup --data $(RUN)/data --out $(RUN)/warmup
+	$(BIN)/r1sharevl train --config configs/quickstart.yaml --model_name_or_path $(RUN)/warmup --dataset $(RUN)/data --output_dir $(RUN)/share-grpo
+	$(BIN)/r1sharevl eval $(RUN)/warmup $(RUN)/share-grpo --data $(RUN)/data --out $(RUN)/eval --run $(RUN)/share-grpo --max-new-tokens 32 --batch-size 128 --overwrite
+
+test: setup ## Run all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## Check format, style and types
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+format: setup ## Format the code
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: setup ## Run the speed comparisons
+	$(BIN)/python benchmarks/startup.py
+
+clean: ## Remove what the other targets made, .venv included
+	rm -rf $(VENV) runs build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

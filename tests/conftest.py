@@ -1,0 +1,36 @@
+"""Fixtures every room's tests share: the tiny Qwen2.5-VL, its processor, and rows of the built-in set."""
+
+import os
+
+# Before any Hugging Face library is imported: nothing may be looked up on the Hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli/__init__.py
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def processor():
+    from r1_sharevl.models.tiny import build_tiny_processor
+
+    return build_tiny_processor()
+
+
+@pytest.fixture
+def tiny_model(processor):
+    """A fresh untrained model; small enough that building it costs less than copying would save."""
+    from r1_sharevl.models.tiny import build_tiny_model
+
+    return build_tiny_model(processor)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(processor, tmp_path_factory):
+    """Folder of the untrained tiny model with its processor, for whatever loads by path."""
+    from r1_sharevl.models.tiny import build_tiny_model
+
+    folder = tmp_path_factory.mktemp("tiny")
+    build_tiny_model(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
