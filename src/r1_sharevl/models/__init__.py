@@ -1,0 +1,1 @@
+"""Models: the tiny built-in one and its supervised warm-up."""
