@@ -1,0 +1,90 @@
+"""The command line: `r1sharevl prep | train | eval | warmup`.
+
+Commands parse and print; what they do lives in `r1_sharevl`. Heavy libraries are imported inside the commands, so that
+`r1sharevl --help` answers at once.
+"""
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from typer.exceptions import TyperException
+
+from r1_sharevl import UserError, __version__
+
+from . import eval as eval_command
+from . import prep as prep_command
+from . import train as train_command
+from . import warmup as warmup_command
+
+app = typer.Typer(
+    name="r1sharevl",
+    help="Share-GRPO (R1-ShareVL) on TRL: teach a vision-language model to reason.",
+    epilog="Start here: [bold]r1sharevl prep synthetic --out data[/bold], then [bold]r1sharevl train --help[/bold].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for _command in (prep_command, train_command, eval_command, warmup_command):
+    _command.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Console().print(f"r1sharevl {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Share-GRPO (R1-ShareVL) on TRL: teach a vision-language model to reason."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 when all went well, 2 for a user's mistake, 1 for a failure while running.
+
+    A user's mistake prints one line; a failure prints its traceback and a last line that says what it was.
+    """
+    _set_up_process()
+    try:
+        code = app(args=args, standalone_mode=False)
+    except UserError as error:
+        _fail(str(error), 2)
+    except TyperException as error:
+        message = error.format_message()
+        if not message:  # no arguments: the help has been printed
+            sys.exit(error.exit_code)
+        _fail(message, error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", 130)
+    except Exception as error:
+        traceback.print_exc()
+        _fail(f"{type(error).__name__}: {error}", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _set_up_process() -> None:
+    """Leave the terminal to the commands, and set what libraries read when they are imported."""
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # On a CPU, torch's threads wait for each other by spinning: ten times slower as soon as a core is busy otherwise.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch)\b.*")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("r1_sharevl").setLevel(logging.INFO)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for optional kernels whenever peft is imported
+
+
+def _fail(message: str, code: int) -> None:
+    one_line = " ".join(message.split())
+    sys.stderr.write(f"error: {one_line}\n")
+    sys.exit(code)

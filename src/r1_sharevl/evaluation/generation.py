@@ -1,0 +1,185 @@
+"""Generate responses. A backend turns prompts into responses; the transformers one runs on any torch device."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import GenerationConfig
+
+from ..errors import UserError
+from .loading import load_model, vision_token_ids
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn.
+
+    Attributes:
+        max_new_tokens: Token limit of a response.
+        temperature: Softmax temperature; 0 decodes greedily.
+        top_p: Probability mass of the tokens that may be drawn.
+    """
+
+    max_new_tokens: int = 2048
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UserError: A value is outside its range.
+        """
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens is {self.max_new_tokens}: give at least 1")
+        if self.temperature < 0:
+            raise UserError(f"temperature is {self.temperature}: give 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is {self.top_p}: give a number above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One generated response.
+
+    Attributes:
+        text: The response without special tokens.
+        tokens: How many tokens were generated, the end token included.
+        cut_off: Whether it reached the token limit before an end token.
+    """
+
+    text: str
+    tokens: int
+    cut_off: bool
+
+
+class Backend(Protocol):
+    """What generates responses for an evaluation."""
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, as JSON values, that determine the responses; a resumed evaluation must have the same."""
+
+    def generate(self, prompts: Sequence[list[dict[str, Any]]], seed: int) -> list[Response]:
+        """Answer a batch of prompts.
+
+        Args:
+            prompts: Chat messages with the images in them (`r1_sharevl.prompts.with_images`).
+            seed: Seed of the sampling: the same batch with the same seed gives the same responses.
+
+        Returns:
+            One response per prompt, in order.
+        """
+
+
+class TransformersBackend:
+    """Generation with `transformers`, for a model, or a PEFT adapter on its base.
+
+    The checkpoint's own generation config is used for its end and padding tokens only: sampling is what `sampling`
+    says, as in training, and tokens that stand for pictures are never generated.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        *,
+        sampling: Sampling | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            model_path: Folder of a model or of a PEFT adapter, or a Hub id.
+            sampling: How responses are drawn.
+            device: `auto` (CUDA, else MPS, else CPU) or a torch device.
+            dtype: `auto` (bfloat16 on CUDA, else float32), `bfloat16`, `float16` or `float32`.
+            min_pixels: Images with fewer pixels are enlarged to it; None takes what is saved with the checkpoint.
+            max_pixels: Images with more pixels are shrunk to it; None takes what is saved with the checkpoint.
+            trust_remote_code: Run model code that comes with the checkpoint.
+
+        Raises:
+            UserError: The model cannot be loaded; the message says what is wrong with it.
+        """
+        self.sampling = sampling or Sampling()
+        self._pixels = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        loaded = load_model(model_path, device=device, dtype=dtype, trust_remote_code=trust_remote_code, **self._pixels)
+        self.model, self.processor = loaded.model, loaded.processor
+        self._fingerprint = loaded.fingerprint
+        tokenizer = self.processor.tokenizer
+        self._end_ids = _end_ids(self.model.generation_config, tokenizer)
+        self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._end_ids[0]
+        self.suppressed_ids = vision_token_ids(self.processor, self.model.config)
+        self.model.generation_config = self._generation_config()
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, as JSON values, that determine the responses."""
+        return {
+            "backend": "transformers",
+            "model_fingerprint": self._fingerprint,
+            "device": self.model.device.type,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            **asdict(self.sampling),
+            **self._pixels,
+        }
+
+    def generate(self, prompts: Sequence[list[dict[str, Any]]], seed: int) -> list[Response]:
+        """Answer a batch of prompts; the global random state is left as it was.
+
+        Args:
+            prompts: Chat messages with the images in them (`r1_sharevl.prompts.with_images`).
+            seed: Seed of the sampling.
+
+        Returns:
+            One response per prompt, in order.
+
+        Raises:
+            UserError: The batch does not fit into the accelerator's memory.
+        """
+        inputs = self.processor.apply_chat_template(
+            list(prompts),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
+        ).to(self.model.device)
+        cuda = [self.model.device] if self.model.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=cuda), torch.inference_mode():
+                torch.manual_seed(seed)
+                sequences = self.model.generate(**inputs)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory with {len(prompts)} responses at once: use a smaller batch size (--batch-size)"
+            ) from error
+        return [self._response(ids) for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
+
+    def _generation_config(self) -> GenerationConfig:
+        greedy = self.sampling.temperature == 0
+        drawn = {"do_sample": True, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p, "top_k": 0}
+        return GenerationConfig(
+            max_new_tokens=self.sampling.max_new_tokens,
+            eos_token_id=self._end_ids,
+            pad_token_id=self._pad_id,
+            suppress_tokens=self.suppressed_ids or None,
+            **({"do_sample": False} if greedy else drawn),
+        )
+
+    def _response(self, ids: list[int]) -> Response:
+        end = next((place for place, token_id in enumerate(ids) if token_id in self._end_ids), None)
+        tokens = len(ids) if end is None else end + 1
+        text = self.processor.tokenizer.decode(ids[:tokens], skip_special_tokens=True)
+        return Response(text.strip(), tokens, cut_off=end is None)
+
+
+def _end_ids(config: GenerationConfig, tokenizer: Any) -> list[int]:
+    configured = config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    found = {token_id for token_id in [*listed, tokenizer.eos_token_id] if token_id is not None}
+    if not found:
+        raise UserError("the model has no end-of-text token, neither in generation_config.json nor in its tokenizer")
+    return sorted(found)

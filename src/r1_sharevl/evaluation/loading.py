@@ -1,0 +1,230 @@
+"""Load a checkpoint for generation: a whole model, or a PEFT adapter on its base."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from ..errors import UserError
+
+ADAPTER_CONFIG = "adapter_config.json"
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<image>")
+_VISION_TOKEN_FIELDS = (
+    "image_token_id",
+    "image_token_index",
+    "video_token_id",
+    "video_token_index",
+    "vision_token_id",
+    "vision_start_token_id",
+    "vision_end_token_id",
+)
+_FINGERPRINTED = (
+    "*.safetensors",
+    "pytorch_model*.bin",
+    "adapter_model*.bin",
+    "*config.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "*.jinja",
+)
+_BYTES_PER_END = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to generate.
+
+    Attributes:
+        model: The model, in evaluation mode on its device.
+        processor: Its processor (chat template, tokenizer, image processor).
+        fingerprint: Names these weights: another checkpoint in the same folder has another one.
+    """
+
+    model: Any
+    processor: Any
+    fingerprint: str
+
+
+def load_model(
+    name: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Load a vision-language model and its processor.
+
+    Args:
+        name: A folder with a model, a folder with a PEFT adapter (its base is loaded and the adapter put on it), or a
+            model id of the Hugging Face Hub.
+        device: `auto` (CUDA, else MPS, else CPU) or a torch device.
+        dtype: `auto` (bfloat16 on CUDA, else float32), `bfloat16`, `float16` or `float32`.
+        min_pixels: Images with fewer pixels are enlarged to it; None takes what is saved with the checkpoint.
+        max_pixels: Images with more pixels are shrunk to it; None takes what is saved with the checkpoint.
+        trust_remote_code: Run model code that comes with the checkpoint.
+
+    Returns:
+        The loaded model.
+
+    Raises:
+        UserError: There is no such folder or model, it is not a vision-language model, device or dtype is unknown, or
+            the pixel bounds contradict each other.
+    """
+    bounds = [bound for bound in (min_pixels, max_pixels) if bound is not None]
+    if any(bound < 1 for bound in bounds) or bounds != sorted(bounds):
+        raise UserError(f"min_pixels {min_pixels} and max_pixels {max_pixels}: need 1 ≤ min_pixels ≤ max_pixels")
+    place = resolve_device(device)
+    precision = resolve_dtype(dtype, place)
+    folder = Path(name)
+    adapter = folder if (folder / ADAPTER_CONFIG).is_file() else None
+    base = _base_of(adapter) if adapter else str(name)
+    _check_folder(base, adapter)
+    common = {"trust_remote_code": trust_remote_code}
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(base, dtype=precision, **common)
+        # TRL saves the processor next to an adapter; an adapter saved by hand has none of its own.
+        has_processor = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+        source = str(adapter) if has_processor else base
+        processor = AutoProcessor.from_pretrained(source, **common)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{base}: cannot be loaded as a vision-language model: {_first_line(error)}") from error
+    if not hasattr(processor, "image_processor"):
+        raise UserError(f"{base}: has no image processor (preprocessor_config.json): save the processor with the model")
+    if min_pixels is not None or max_pixels is not None:
+        # Imported here: it brings TRL, which takes seconds and is not needed otherwise.
+        from ..models.loading import load_processor
+
+        processor = load_processor(
+            source, min_pixels=min_pixels, max_pixels=max_pixels, trust_remote_code=trust_remote_code
+        )
+    if adapter:
+        model = _put_on(adapter, model)
+    model.requires_grad_(False)
+    fingerprint = _fingerprint(adapter, base, getattr(model.config, "_commit_hash", None))
+    return LoadedModel(model.to(place).eval(), processor, fingerprint)
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn `auto` or a device's name into a device that is there.
+
+    Raises:
+        UserError: The name is unknown or this machine has no such device.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"device {device!r}: not usable here ({_first_line(error)}): use auto, cuda, mps or cpu"
+        ) from error
+    return place
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Turn `auto` or a dtype's name into a dtype.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in _DTYPES:
+        raise UserError(f"dtype {dtype!r}: unknown, use auto, {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def vision_token_ids(processor: Any, config: Any) -> list[int]:
+    """Ids of the tokens that stand for pictures: a model that samples one writes text no later turn can be built on.
+
+    Args:
+        processor: The model's processor.
+        config: The model's config.
+
+    Returns:
+        The ids of those that this model has, sorted.
+    """
+    vocabulary = processor.tokenizer.get_vocab()
+    found = {vocabulary[token] for token in _VISION_TOKENS if token in vocabulary}
+    found.update(getattr(config, field, None) for field in _VISION_TOKEN_FIELDS)
+    return sorted(token_id for token_id in found if token_id is not None)
+
+
+def _base_of(adapter: Path) -> str:
+    path = adapter / ADAPTER_CONFIG
+    try:
+        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not a PEFT adapter's config: {_first_line(error)}") from error
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{path}: base_model_name_or_path is {base!r}: write the base model's folder or Hub id there")
+    return base
+
+
+def _check_folder(base: str, adapter: Path | None) -> None:
+    folder = Path(base)
+    whose = f"{adapter / ADAPTER_CONFIG}: the base model " if adapter else ""
+    if not folder.exists():
+        # A Hub id is `name` or `organisation/name`; anything else was meant to be a folder.
+        if base.count("/") > 1 or base.startswith((".", "/", "~")):
+            raise UserError(f"{whose}{base}: no such folder")
+        return
+    if folder.is_file():
+        raise UserError(f"{whose}{base}: is a file, give the folder that holds the model")
+    if not (folder / "config.json").is_file():
+        checkpoints = sorted(
+            (path for path in folder.glob("checkpoint-*") if path.name.rsplit("-", 1)[1].isdigit()),
+            key=lambda path: int(path.name.rsplit("-", 1)[1]),
+        )
+        hint = f"did you mean {checkpoints[-1]}?" if checkpoints else "give the folder that save_pretrained wrote"
+        raise UserError(f"{whose}{base}: not a model, it has neither config.json nor {ADAPTER_CONFIG}; {hint}")
+
+
+def _put_on(adapter: Path, model: Any) -> Any:
+    from peft import PeftConfig, PeftModel
+
+    try:
+        config = PeftConfig.from_pretrained(str(adapter))
+        if config.is_prompt_learning:
+            raise UserError(f"{adapter}: {config.peft_type} adapters are not supported, only those that change weights")
+        # The base with the adapter's layers inside: `generate` then reads one generation config, its own.
+        return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{adapter}: does not fit its base model: {_first_line(error)}") from error
+
+
+def _fingerprint(adapter: Path | None, base: str, commit: str | None) -> str:
+    """Hash the files' names, sizes, and first and last megabyte: training changes every tensor, so ends suffice."""
+    digest = hashlib.sha256()
+    for folder in [Path(base)] + ([adapter] if adapter else []):
+        digest.update(b"folder")
+        if not folder.is_dir():
+            digest.update(f"{folder}@{commit}".encode())
+            continue
+        for path in sorted({path for pattern in _FINGERPRINTED for path in folder.glob(pattern) if path.is_file()}):
+            size = path.stat().st_size
+            digest.update(f"{path.name}:{size}:".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_BYTES_PER_END))
+                if size > _BYTES_PER_END:
+                    file.seek(max(_BYTES_PER_END, size - _BYTES_PER_END))
+                    digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
