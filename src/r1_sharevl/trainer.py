@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import gather, send_to_device
 from datasets import Dataset, IterableDataset
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, get_config_model_id
 
@@ -98,6 +98,17 @@ class ShareGRPOTrainer(GRPOTrainer):
         if args is None:
             model_name = model if isinstance(model, str) else get_config_model_id(model.config)
             args = ShareGRPOConfig(f"{model_name.split('/')[-1]}-Share-GRPO")
+        if (
+            args.use_vllm
+            and args.vllm_mode == "colocate"
+            and not isinstance(kwargs.get("processing_class"), PreTrainedTokenizerBase)
+        ):
+            # TRL issues 6294 and 6401: it expands the image tokens, and vLLM expands them again.
+            raise UserError(
+                "use_vllm with vllm_mode 'colocate' is refused: TRL 1.16 hands vLLM wrong prompts when there are images, "
+                "and training goes silently wrong. Leave use_vllm out, or pass a tokenizer as processing_class for a text "
+                "model"
+            )
         self.layout = GroupLayout(
             args.num_variants, args.num_generations // args.num_variants, share=args.share_trajectories
         )

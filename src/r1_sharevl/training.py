@@ -99,17 +99,22 @@ def run_training(run: RunArguments, args: ShareGRPOConfig, model_args: ModelConf
         )
     except OSError as error:  # transformers' way to say that a checkpoint is missing or broken
         raise UserError(f"cannot load the model {name}: {str(error).splitlines()[0]}") from error
-    except ValueError as error:  # TRL's way to say that settings do not go together
+    except (ValueError, ImportError) as error:  # TRL's way to say that settings do not go together, or need a package
         raise UserError(str(error)) from error
     for printer in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(printer)
-    trainer.add_callback(_Progress if not args.disable_tqdm else _QuietLog)
+    progress = _QuietLog() if args.disable_tqdm else _Progress()
+    trainer.add_callback(progress)
     trainer.add_callback(_Plots)
     if trainer.is_world_process_zero():
         Path(args.output_dir).mkdir(parents=True, exist_ok=True)
         Path(args.output_dir, CONFIG_NAME).write_text(yaml.safe_dump(settings, sort_keys=True), encoding="utf-8")
 
-    output = trainer.train(resume_from_checkpoint=checkpoint)
+    try:
+        output = trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        if isinstance(progress, _Progress) and progress.training_bar is not None:
+            progress.training_bar.close()  # what stopped the run starts on a line of its own
     trainer.save_model(args.output_dir)
     trainer.save_state()
     history = trainer.state.log_history

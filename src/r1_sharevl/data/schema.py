@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..prompts import IMAGE_MARK
 from .images import encoded_bytes, open_image
 from .row_error import RowError, shown
+from .staging import MANIFEST
 
 COLUMNS = ("id", "problem", "images", "answer", "variants", "source")
 """The columns every prepared set has; any others are free meta columns."""
@@ -124,11 +125,12 @@ def load_prepared(folder: str | Path, split: str = "train") -> datasets.Dataset:
         split: The split's name.
 
     Returns:
-        The rows, with the features of `prepared_features`; meta columns are kept as they are.
+        The rows, with the features of `prepared_features`; meta columns are kept as they are. Those of a folder that
+        `r1sharevl prep` did not make are checked one by one first.
 
     Raises:
         UserError: The folder is missing or no prepared set, the split is missing or empty, a shard is missing or
-            damaged, a column is missing, has another type or has empty cells.
+            damaged, a column is missing, has another type or has empty cells, or a row is not fit to train on.
     """
     folder = Path(folder)
     files = _shards(folder, split)
@@ -144,6 +146,10 @@ def load_prepared(folder: str | Path, split: str = "train") -> datasets.Dataset:
                 f"{folder}: column '{name}' of split '{split}' has {empty} empty cells: run the data through "
                 "`r1sharevl prep`, which lists bad rows"
             )
+    if not (folder / MANIFEST).exists():  # nobody has looked at the rows yet
+        undecoded = dataset.cast_column("images", datasets.List(datasets.Image(decode=False)))
+        for number, row in enumerate(undecoded):
+            check_row(row, f"{folder}: split '{split}', row {number} (id {row['id']!r})")
     return dataset
 
 

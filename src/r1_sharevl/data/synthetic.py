@@ -171,7 +171,7 @@ QUESTION_TYPES: dict[str, QuestionType] = {
             "The figure shows some dots. Give their number.",
         ),
         answers=_numbers(1, 6),
-        reasons=tuple(f"I count {number}." for number in _numbers(1, 6)),
+        reasons=tuple(f"I count {number} dots." for number in _numbers(1, 6)),
     ),
     "ruler": QuestionType(
         draw=_draw_ruler,
@@ -183,7 +183,7 @@ QUESTION_TYPES: dict[str, QuestionType] = {
             "Measure the bar with the ruler below it and give its length in divisions.",
         ),
         answers=_numbers(1, 6),
-        reasons=tuple(f"It spans {number}." for number in _numbers(1, 6)),
+        reasons=tuple(f"The bar spans {number}." for number in _numbers(1, 6)),
     ),
     "clock": QuestionType(
         draw=_draw_clock,
@@ -208,7 +208,7 @@ QUESTION_TYPES: dict[str, QuestionType] = {
         ),
         answers=("A", "B", "C", "D"),
         options=("the first from the left", "the second", "the third", "the fourth"),
-        reasons=("The first is tallest.", "The second is tallest.", "The third is tallest.", "The fourth is tallest."),
+        reasons=tuple(f"The tallest is the {place}." for place in ("first", "second", "third", "fourth")),
     ),
     "position": QuestionType(
         draw=_draw_position,
@@ -221,7 +221,7 @@ QUESTION_TYPES: dict[str, QuestionType] = {
         ),
         answers=("A", "B", "C", "D"),
         options=("left", "right", "above", "below"),
-        reasons=("It is left.", "It is right.", "It is above.", "It is below."),
+        reasons=tuple(f"The circle is {side}." for side in ("left", "right", "above", "below")),
     ),
     "odd_colour": QuestionType(
         draw=_draw_odd_colour,
@@ -234,7 +234,7 @@ QUESTION_TYPES: dict[str, QuestionType] = {
         ),
         answers=("A", "B", "C", "D"),
         options=_ODD_COLOURS,
-        reasons=tuple(f"It is {colour}." for colour in _ODD_COLOURS),
+        reasons=tuple(f"The odd colour is {colour}." for colour in _ODD_COLOURS),
     ),
 }
 
