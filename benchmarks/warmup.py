@@ -4,8 +4,8 @@
     python benchmarks/warmup.py --model runs/x/warmup    # measure a checkpoint
     python benchmarks/warmup.py --out warmup.json        # keep the numbers
 
-Prints, for each question type of the built-in set and over all: the accuracy of guessing, of greedy decoding, of sampled
-responses (avg@k, temperature 1), and of sampled responses where every question comes with the figure of another
+Prints, for each question type of the built-in set and over all: the accuracy of guessing, of greedy decoding, of
+sampled responses (avg@k, temperature 1), and of sampled responses where every question comes with the figure of another
 question of its type. The last one must be near guessing: then the answers come from the figures.
 """
 

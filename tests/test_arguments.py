@@ -100,12 +100,12 @@ def test_a_mistake_in_a_flag_names_the_flag(write, flags, message):
 def test_a_broken_file(tmp_path, content, message):
     path = tmp_path / "run.yaml"
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(UserError, match=message or r"not valid YAML"):
+    with pytest.raises(UserError, match=message or "not valid YAML"):
         parse_run([], path)
 
 
 def test_a_missing_file_and_a_missing_setting(tmp_path):
-    with pytest.raises(UserError, match="nowhere.yaml does not exist"):
+    with pytest.raises(UserError, match=r"nowhere\.yaml does not exist"):
         parse_run([], tmp_path / "nowhere.yaml")
     with pytest.raises(UserError, match="required: --dataset"):
         parse_run(["--model_name_or_path", "m"])

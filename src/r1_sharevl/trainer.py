@@ -105,9 +105,9 @@ class ShareGRPOTrainer(GRPOTrainer):
         ):
             # TRL issues 6294 and 6401: it expands the image tokens, and vLLM expands them again.
             raise UserError(
-                "use_vllm with vllm_mode 'colocate' is refused: TRL 1.16 hands vLLM wrong prompts when there are images, "
-                "and training goes silently wrong. Leave use_vllm out, or pass a tokenizer as processing_class for a text "
-                "model"
+                "use_vllm with vllm_mode 'colocate' is refused: TRL 1.16 hands vLLM wrong prompts when there are "
+                "images, and training goes silently wrong. Leave use_vllm out, or pass a tokenizer as "
+                "processing_class for a text model"
             )
         self.layout = GroupLayout(
             args.num_variants, args.num_generations // args.num_variants, share=args.share_trajectories
@@ -133,6 +133,7 @@ class ShareGRPOTrainer(GRPOTrainer):
             # The sampler repeats every row this many times, and the parent cuts its groups by it.
             self.num_generations = self.layout.rows_per_question
             self._never_sample_vision_tokens()
+        self._prompt_keys: list[tuple[int, int]] = []  # (question, prompt) of each row of this process
         self._gathered_rewards: torch.Tensor | None = None
         self._latest_logps: torch.Tensor | None = None
         self._logp_sums: torch.Tensor | None = None
@@ -204,11 +205,13 @@ class ShareGRPOTrainer(GRPOTrainer):
         rows: list[Row] = []
         own_prompts: list[Prompt] = []
         drawn: list[Prompt] = []
+        self._prompt_keys = []
         for index, row in enumerate(inputs):
             position = (offset + index) % self.layout.rows_per_question
             if position == 0 or not drawn:
                 drawn = self.question_space.draw(row, step=self.state.global_step)
             prompt = drawn[self.layout.prompt(position)]
+            self._prompt_keys.append(((offset + index) // self.layout.rows_per_question, self.layout.prompt(position)))
             if position % self.layout.copies == 0:
                 own_prompts.append(prompt)
             rows.append(
@@ -228,7 +231,15 @@ class ShareGRPOTrainer(GRPOTrainer):
             super()._generate(prompts[::copies])
         )
         if copies > 1:
-            prompt_ids, images, _ = self._tokenize_prompts(prompts)
+            first_row: dict[tuple[int, int], int] = {}
+            for row, key in enumerate(self._prompt_keys):
+                first_row.setdefault(key, row)
+            # A question's rows have m prompts between them: each is tokenised once.
+            distinct_ids, distinct_images, _ = self._tokenize_prompts([prompts[row] for row in first_row.values()])
+            place = {key: index for index, key in enumerate(first_row)}
+            prompt_ids = [distinct_ids[place[key]] for key in self._prompt_keys]
+            if distinct_images is not None:
+                images = [distinct_images[place[key]] for key in self._prompt_keys]
         if images is not None:
             # The parent writes None for a row without images, which processors refuse beside rows with images.
             images = [row_images or [] for row_images in images]

