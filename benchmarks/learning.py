@@ -15,11 +15,13 @@ import shlex
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CLI = [sys.executable, "-m", "r1_sharevl.cli"]
+LOOKS = ("chance", "greedy", "sampled", "shuffled")  # keys of what benchmarks/warmup.py writes
 
 
 def run(*words: object) -> float:
@@ -50,8 +52,11 @@ def in_percent(estimate: dict[str, float]) -> str:
     return f"{100 * estimate['value']:.1f} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
 
 
-def page(results: list[dict[str, object]], command: str, name: str) -> str:
+def page(results: list[dict[str, object]], looks: dict[str, dict[str, float]], command: str, name: str) -> str:
     """The page for docs/, with nothing in it that was not measured."""
+    kinds = "\n".join(
+        f"| {kind} | " + " | ".join(f"{100 * looks[key][kind]:.1f}" for key in LOOKS) + " |" for kind in looks["chance"]
+    )
     rows = "\n".join(
         f"| {one['seed']} | {in_percent(one['before'])} | {in_percent(one['after'])} | {in_percent(one['gain'])} |"
         for one in results
@@ -69,6 +74,17 @@ with 95 % intervals; the gain's is over paired questions.
 
 Gain: {min(gains):+.1f} to {max(gains):+.1f} points, {sum(g > 0 for g in gains)} of {len(gains)} positive.
 
+## The warm-up looks at its figures
+
+Percent right, before Share-GRPO. With the figure of another question of the same type the answers are no better than
+guessing, so they come from the figures. Greedy decoding is better than sampling: that gap is what the training closes.
+
+| question type | guessing | greedy | sampled, avg@8 | sampled, with another question's figure |
+|---|---|---|---|---|
+{kinds}
+
+## How it was measured
+
 Made by `{command}`; all numbers and versions are in [{name}](../{name}). A run on a CPU can be repeated on the
 same machine; another machine or another number of threads rounds differently and gives other numbers of the same kind.
 
@@ -82,26 +98,33 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--work", type=Path, default=Path("runs/learning"), help="folder for the runs")
     parser.add_argument("--train", default="", help="more flags for `r1sharevl train`; the page is then left alone")
+    parser.add_argument("--at-once", type=int, default=1, help="seeds to train at the same time")
     parser.add_argument("--out", type=Path, help="JSON file; by default benchmarks/results/DATE-cpu-learning.json")
     args = parser.parse_args()
     data, warm = args.work / "data", args.work / "warmup"
     run("prep", "synthetic", "--out", data, "--overwrite")
-    warm_seconds = run("warmup", "--data", data, "--out", warm)
-    results = [measure(seed, args.work, data, warm, shlex.split(args.train)) for seed in args.seeds]
+    run("warmup", "--data", data, "--out", warm)
+    looks = args.work / "warmup.json"
+    subprocess.run(
+        [sys.executable, ROOT / "benchmarks/warmup.py", "--model", warm, "--rows", "240", "--out", looks], check=True
+    )
+    extra = shlex.split(args.train)
+    with ThreadPoolExecutor(args.at_once) as pool:
+        results = list(pool.map(lambda seed: measure(seed, args.work, data, warm, extra), args.seeds))
     name = f"benchmarks/results/{time.strftime('%Y-%m-%d')}-cpu-learning.json"
     out = args.out or ROOT / name
     found = {
         "command": "python " + " ".join(["benchmarks/learning.py", *sys.argv[1:]]),
         "train_flags": args.train,
-        "warm_up_seconds": round(warm_seconds, 1),
         "results": results,
+        "warm_up": json.loads(looks.read_text()),
         "machine": f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}",
         "versions": {package: version(package) for package in ("torch", "transformers", "trl", "r1-sharevl")},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found, indent=1) + "\n")
     if not args.train and args.out is None:
-        (ROOT / "docs/learning.md").write_text(page(results, found["command"], name))
+        (ROOT / "docs/learning.md").write_text(page(results, found["warm_up"], found["command"], name))
     for one in results:
         print(f"seed {one['seed']}: {in_percent(one['before'])} -> {in_percent(one['after'])}")
 

@@ -38,7 +38,7 @@ def prep(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)],
-    train_rows: Annotated[int | None, typer.Option(help="Train rows of the built-in set.", show_default="2000")] = None,
+    train_rows: Annotated[int | None, typer.Option(help="Train rows of the built-in set.", show_default="4000")] = None,
     validation_rows: Annotated[
         int | None, typer.Option(help="Validation rows of the built-in set.", show_default="240")
     ] = None,

@@ -175,7 +175,9 @@ def test_completions_table_has_a_line_per_pair(tmp_path, tiny_model, processor):
     table = pandas.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
     assert len(table) == 16
     for _, line in table.iterrows():
-        assert line["length"] == len(text_of(list(line["completion"])))
+        completion = list(line["completion"])
+        assert line["length"] == len(text_of(completion))
+        assert line["reward"] == hash_reward([completion])[0]
     assert table["advantage"].abs().sum() > 0
 
 

@@ -21,7 +21,7 @@ from .sources import SYNTHETIC, open_sources
 from .staging import MANIFEST, staged_folder
 from .writing import RejectedWriter, SplitWriter, write_card, write_json
 
-DEFAULT_TRAIN_ROWS = 2000
+DEFAULT_TRAIN_ROWS = 4000
 DEFAULT_VALIDATION_ROWS = 240
 DEFAULT_VALIDATION_SHARE = 0.05
 
@@ -97,7 +97,7 @@ def prepare(
         inputs: `"synthetic"` for the built-in set, or paths of `.jsonl`, `.json` or `.parquet` files and of folders
             with `data/*.parquet`; one or several.
         out: The folder to make.
-        train_rows: Train rows of the built-in set (2,000 where not given).
+        train_rows: Train rows of the built-in set (4,000 where not given).
         validation_rows: Validation rows of the built-in set (240 where not given).
         validation_share: Share of the questions, 0 up to 1, set aside for validation where an input has no validation
             part of its own (0.05 where not given).

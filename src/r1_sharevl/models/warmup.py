@@ -4,8 +4,7 @@ The model first learns to see and to write `<think>…</think>` and a boxed answ
 the training the teacher is often wrong: it writes a random answer of the question's type, with the reasoning that fits
 it. The model cannot tell when, so it learns to be unsure: the right answer stays the likeliest one (greedy decoding
 is good), but it is drawn much less often than it could be. That gap is what reinforcement learning can close; a model
-whose sampled answers are as good as its greedy ones leaves it nothing. No other way of making the model unsure
-(fewer steps, smoothed labels, a temperature on its logits) leaves both its eyesight and its writing intact.
+whose sampled answers are as good as its greedy ones leaves it nothing.
 """
 
 import hashlib
@@ -53,14 +52,14 @@ class WarmUp:
         mistake_rate: After that, the chance that the teacher writes a random answer.
     """
 
-    steps: int = 360
+    steps: int = 420
     batch_size: int = 32
     learning_rate: float = 1e-3
     matrix_learning_rate: float = 5e-3
     seed: int = 0
     transform_probability: float = 0.2
-    sure_share: float = 0.8
-    mistake_rate: float = 0.7
+    sure_share: float = 0.65
+    mistake_rate: float = 0.5
 
 
 def warm_up(
