@@ -20,13 +20,11 @@ from .advantages import hierarchical_advantages, multi_objective_advantages, van
 from .config import ShareGRPOConfig
 from .errors import UserError
 from .layout import GroupLayout
+from .models.checkpoints import vision_token_ids
 from .prompts import to_messages
 from .question_space import Prompt, QuestionSpace
 
 logger = logging.getLogger(__name__)
-
-VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>")
-"""Tokens a response must not contain: the model would take them for places of images it was not given."""
 
 ROLLOUTS_NAME = "rollouts_{rank}.pt"
 """File of a checkpoint taken between two generations: the responses that are not trained on yet, one per process."""
@@ -145,10 +143,10 @@ class ShareGRPOTrainer(GRPOTrainer):
     def _never_sample_vision_tokens(self) -> None:
         if self.use_vllm or not self._is_vlm:
             return
-        known = self._tokenizer.get_vocab()
-        suppressed = {*self.generation_config.suppress_tokens, *(known[t] for t in VISION_TOKENS if t in known)}
-        self.generation_config.suppress_tokens = sorted(suppressed)
-        self.generation_kwargs["suppress_tokens"] = sorted(suppressed)
+        vision = vision_token_ids(self.processing_class, self.model.config)
+        suppressed = sorted({*self.generation_config.suppress_tokens, *vision})
+        self.generation_config.suppress_tokens = suppressed
+        self.generation_kwargs["suppress_tokens"] = suppressed
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

@@ -22,7 +22,8 @@ from .arguments import RunArguments, settings_of
 from .config import ShareGRPOConfig
 from .data.schema import load_prepared
 from .errors import UserError
-from .models.loading import adapter_config, load_processor
+from .models.adapters import adapter_config
+from .models.checkpoints import check_checkpoint, first_line, load_processor
 from .plots import plot_training
 from .rewards import checked_reward, load_reward
 from .trainer import ShareGRPOTrainer
@@ -72,6 +73,7 @@ def run_training(run: RunArguments, args: ShareGRPOConfig, model_args: ModelConf
     rewards = [checked_reward(load_reward(spec)) for spec in run.reward_funcs]
     train_dataset = load_prepared(run.dataset, run.train_split)
     eval_dataset = load_prepared(run.dataset, run.eval_split) if args.eval_strategy != "no" else None
+    check_checkpoint(name)
     processor = load_processor(
         name,
         revision=model_args.model_revision,
@@ -98,7 +100,7 @@ def run_training(run: RunArguments, args: ShareGRPOConfig, model_args: ModelConf
             peft_config=adapter_config(model_args, train_vision=run.train_vision),
         )
     except OSError as error:  # transformers' way to say that a checkpoint is missing or broken
-        raise UserError(f"cannot load the model {name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{name}: cannot be loaded: {first_line(error)}") from error
     except (ValueError, ImportError) as error:  # TRL's way to say that settings do not go together, or need a package
         raise UserError(str(error)) from error
     for printer in (ProgressCallback, PrinterCallback):

@@ -164,7 +164,7 @@ def one_wording(rows):
     ("settings", "message"),
     [
         ({"dataset": "nowhere"}, "nowhere"),
-        ({"model_name_or_path": "./nowhere"}, "model folder ./nowhere does not exist"),
+        ({"model_name_or_path": "./nowhere"}, "nowhere: no such folder"),
         ({"num_varients": 2}, "unknown setting 'num_varients': did you mean num_variants"),
         ({"num_variants": "two"}, "invalid int value: 'two'"),
         ({"per_device_train_batch_size": 5}, "set generation_batch_size to 40"),

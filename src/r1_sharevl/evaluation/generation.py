@@ -9,7 +9,8 @@ import torch
 from transformers import GenerationConfig
 
 from ..errors import UserError
-from .loading import load_model, vision_token_ids
+from ..models.checkpoints import vision_token_ids
+from .loading import load_model
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from ..errors import UserError
+from ..models.checkpoints import ADAPTER_CONFIG, check_checkpoint, first_line, load_processor
 
-ADAPTER_CONFIG = "adapter_config.json"
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<image>")
-_VISION_TOKEN_FIELDS = (
-    "image_token_id",
-    "image_token_index",
-    "video_token_id",
-    "video_token_index",
-    "vision_token_id",
-    "vision_start_token_id",
-    "vision_end_token_id",
-)
 _FINGERPRINTED = (
     "*.safetensors",
     "pytorch_model*.bin",
@@ -86,25 +76,21 @@ def load_model(
     folder = Path(name)
     adapter = folder if (folder / ADAPTER_CONFIG).is_file() else None
     base = _base_of(adapter) if adapter else str(name)
-    _check_folder(base, adapter)
-    common = {"trust_remote_code": trust_remote_code}
+    check_checkpoint(base, f"{adapter / ADAPTER_CONFIG}: the base model " if adapter else "")
     try:
-        model = AutoModelForImageTextToText.from_pretrained(base, dtype=precision, **common)
-        # TRL saves the processor next to an adapter; an adapter saved by hand has none of its own.
-        has_processor = adapter is not None and (adapter / "tokenizer_config.json").is_file()
-        source = str(adapter) if has_processor else base
-        processor = AutoProcessor.from_pretrained(source, **common)
+        model = AutoModelForImageTextToText.from_pretrained(base, dtype=precision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{base}: cannot be loaded as a vision-language model: {_first_line(error)}") from error
+        raise UserError(f"{base}: cannot be loaded as a vision-language model: {first_line(error)}") from error
+    # TRL saves the processor next to an adapter; an adapter saved by hand has none of its own.
+    has_processor = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+    processor = load_processor(
+        str(adapter) if has_processor else base,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+        trust_remote_code=trust_remote_code,
+    )
     if not hasattr(processor, "image_processor"):
         raise UserError(f"{base}: has no image processor (preprocessor_config.json): save the processor with the model")
-    if min_pixels is not None or max_pixels is not None:
-        # Imported here: it brings TRL, which takes seconds and is not needed otherwise.
-        from ..models.loading import load_processor
-
-        processor = load_processor(
-            source, min_pixels=min_pixels, max_pixels=max_pixels, trust_remote_code=trust_remote_code
-        )
     if adapter:
         model = _put_on(adapter, model)
     model.requires_grad_(False)
@@ -127,7 +113,7 @@ def resolve_device(device: str) -> torch.device:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(
-            f"device {device!r}: not usable here ({_first_line(error)}): use auto, cuda, mps or cpu"
+            f"device {device!r}: not usable here ({first_line(error)}): use auto, cuda, mps or cpu"
         ) from error
     return place
 
@@ -145,50 +131,15 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return _DTYPES[dtype]
 
 
-def vision_token_ids(processor: Any, config: Any) -> list[int]:
-    """Ids of the tokens that stand for pictures: a model that samples one writes text no later turn can be built on.
-
-    Args:
-        processor: The model's processor.
-        config: The model's config.
-
-    Returns:
-        The ids of those that this model has, sorted.
-    """
-    vocabulary = processor.tokenizer.get_vocab()
-    found = {vocabulary[token] for token in _VISION_TOKENS if token in vocabulary}
-    found.update(getattr(config, field, None) for field in _VISION_TOKEN_FIELDS)
-    return sorted(token_id for token_id in found if token_id is not None)
-
-
 def _base_of(adapter: Path) -> str:
     path = adapter / ADAPTER_CONFIG
     try:
         base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not a PEFT adapter's config: {_first_line(error)}") from error
+        raise UserError(f"{path}: not a PEFT adapter's config: {first_line(error)}") from error
     if not isinstance(base, str) or not base:
         raise UserError(f"{path}: base_model_name_or_path is {base!r}: write the base model's folder or Hub id there")
     return base
-
-
-def _check_folder(base: str, adapter: Path | None) -> None:
-    folder = Path(base)
-    whose = f"{adapter / ADAPTER_CONFIG}: the base model " if adapter else ""
-    if not folder.exists():
-        # A Hub id is `name` or `organisation/name`; anything else was meant to be a folder.
-        if base.count("/") > 1 or base.startswith((".", "/", "~")):
-            raise UserError(f"{whose}{base}: no such folder")
-        return
-    if folder.is_file():
-        raise UserError(f"{whose}{base}: is a file, give the folder that holds the model")
-    if not (folder / "config.json").is_file():
-        checkpoints = sorted(
-            (path for path in folder.glob("checkpoint-*") if path.name.rsplit("-", 1)[1].isdigit()),
-            key=lambda path: int(path.name.rsplit("-", 1)[1]),
-        )
-        hint = f"did you mean {checkpoints[-1]}?" if checkpoints else "give the folder that save_pretrained wrote"
-        raise UserError(f"{whose}{base}: not a model, it has neither config.json nor {ADAPTER_CONFIG}; {hint}")
 
 
 def _put_on(adapter: Path, model: Any) -> Any:
@@ -203,7 +154,7 @@ def _put_on(adapter: Path, model: Any) -> Any:
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{adapter}: does not fit its base model: {_first_line(error)}") from error
+        raise UserError(f"{adapter}: does not fit its base model: {first_line(error)}") from error
 
 
 def _fingerprint(adapter: Path | None, base: str, commit: str | None) -> str:
@@ -223,8 +174,3 @@ def _fingerprint(adapter: Path | None, base: str, commit: str | None) -> str:
                     file.seek(max(_BYTES_PER_END, size - _BYTES_PER_END))
                     digest.update(file.read())
     return digest.hexdigest()[:16]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
