@@ -6,8 +6,8 @@ RUN ?= runs/quickstart
 SOURCES := src cli tests benchmarks
 # Nothing here needs the Hub; and without it nothing waits for it.
 export HF_HUB_OFFLINE ?= 1
-# torch's threads sleep while they wait: spinning is ten times slower as soon as a core is busy otherwise.
-export OMP_WAIT_POLICY ?= PASSIVE
+# How long torch's threads spin while they wait for each other: see cli/__init__.py.
+export GOMP_SPINCOUNT ?= 5000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test lint format bench clean

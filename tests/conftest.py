@@ -5,7 +5,7 @@ import os
 # Before any Hugging Face library is imported: nothing may be looked up on the Hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli/__init__.py
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # see cli/__init__.py
 
 import pytest
 
