@@ -77,7 +77,7 @@ def _set_up_process() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # On a CPU, torch's threads wait for each other by spinning for milliseconds: many times slower as soon as a core is
-    # busy otherwise. This is short enough to share a core, and long enough not to lose time where there is none to share.
+    # busy otherwise. This is short enough to share a core, and long enough not to lose time on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch)\b.*")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
