@@ -5,6 +5,7 @@ import copy
 import pandas
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from rollouts import hash_reward, make_config, make_dataset, make_trainer, text_of
 from trl import GRPOConfig, GRPOTrainer
@@ -203,3 +204,22 @@ def test_what_sharing_cannot_do_is_refused(tmp_path, tiny_model, processor, argu
             processing_class=processor,
             **{argument: [hash_reward] if argument == "tools" else hash_reward},
         )
+
+
+def test_a_streamed_dataset_trains_and_leaves_out_what_cannot_be_drawn(tmp_path, tiny_model, processor):
+    rows = [{**row, "variants": [] if index % 2 else row["variants"]} for index, row in enumerate(make_dataset(16))]
+    stream = Dataset.from_list(rows, features=make_dataset(1).features).to_iterable_dataset()
+    trainer = make_trainer(tmp_path, tiny_model, processor, dataset=stream, max_steps=3, transform_probability=0.0)
+    trainer.train()
+    drawable = {row["id"] for row in rows if row["variants"]}
+    assert {row["id"] for batch in trainer.dataset_rows for row in batch} <= drawable
+    assert len(trainer.trained) == 3
+
+
+def test_rows_that_cannot_be_drawn_are_counted_and_reported(tmp_path, tiny_model, processor, caplog):
+    rows = [{**row, "variants": [] if index < 3 else row["variants"]} for index, row in enumerate(make_dataset(16))]
+    dataset = Dataset.from_list(rows, features=make_dataset(1).features).remove_columns("id")
+    trainer = make_trainer(tmp_path, tiny_model, processor, dataset=dataset, transform_probability=0.0)
+    assert len(trainer.train_dataset) == 13
+    assert "Dropped 3 of 16 training rows: 3 rows: 2 distinct prompts are needed" in caplog.text
+    assert sorted(trainer.train_dataset["id"], key=int) == [str(index) for index in range(3, 16)]
