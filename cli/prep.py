@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from r1_sharevl.data.prepare import PreparedSummary
+    from r1_sharevl.prep.pipeline import PreparedSummary
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -65,7 +65,7 @@ def prep(
     Every row is checked, also that the accuracy reward accepts its gold answer.
     Rows that fail are listed in rejected.jsonl with the reason; the rest goes on.
     """
-    from r1_sharevl.data.prepare import prepare
+    from r1_sharevl.prep.pipeline import prepare
 
     columns = (
         TextColumn("Preparing"),

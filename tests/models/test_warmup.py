@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from r1_sharevl.cache_folder import CACHE_VARIABLE
 from r1_sharevl.data.schema import prepared_features
 from r1_sharevl.data.synthetic import QUESTION_TYPES, synthetic_rows
 from r1_sharevl.errors import UserError
@@ -168,7 +169,7 @@ def test_other_settings_or_data_train_anew_and_replace_the_folder(dataset, tmp_p
 
 
 def test_cache_folder_from_the_environment(dataset, tmp_path, monkeypatch):
-    monkeypatch.setenv(warmup.CACHE_VARIABLE, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "elsewhere"))
     out = warm_up(dataset, tmp_path / "out", SHORT, progress=False)
     (cached,) = (tmp_path / "elsewhere" / "warmup").iterdir()
     assert files(cached) == files(out)

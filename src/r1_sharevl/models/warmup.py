@@ -9,7 +9,6 @@ whose sampled answers are as good as its greedy ones leaves it nothing.
 
 import hashlib
 import json
-import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -24,15 +23,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.nn import functional
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, get_cosine_schedule_with_warmup
 
+from ..cache_folder import cache_folder
 from ..data.staging import MANIFEST, staged_folder
 from ..data.synthetic import QUESTION_TYPES, reasoning
 from ..errors import UserError
 from ..prompts import to_messages, with_images
 from ..question_space import Prompt, QuestionSpace
 from .tiny import build_tiny_model, build_tiny_processor
-
-CACHE_VARIABLE = "R1_SHAREVL_CACHE"
-"""Environment variable that names the cache folder; `~/.cache/r1_sharevl` without it."""
 
 _RECIPE = 2  # raise it whenever the same settings would now train another model
 
@@ -240,10 +237,7 @@ def _progress_bar(*, enabled: bool) -> Progress:
 
 
 def _cache_folder(cache_dir: str | Path | None) -> Path:
-    if cache_dir is not None:
-        return Path(cache_dir)
-    root = os.environ.get(CACHE_VARIABLE)
-    return (Path(root) if root else Path.home() / ".cache" / "r1_sharevl") / "warmup"
+    return cache_folder() / "warmup" if cache_dir is None else Path(cache_dir)
 
 
 def _fingerprint(

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..data.images import clean_image, encoded_bytes
+from ..data.meta import MetaTypes, meta_value
+from ..data.readers import Rejected, Source
+from ..data.row_error import RowError, shown
+from ..data.schema import check_text, prepared_features
+from ..data.sources import SYNTHETIC, open_sources
+from ..data.staging import MANIFEST, staged_folder
+from ..data.writing import RejectedWriter, SplitWriter, write_card, write_json
 from ..errors import UserError
 from ..rewards import is_correct
-from .images import clean_image, encoded_bytes
-from .meta import MetaTypes, meta_value
-from .readers import Rejected, Source
-from .row_error import RowError, shown
-from .schema import check_text, prepared_features
-from .sources import SYNTHETIC, open_sources
-from .staging import MANIFEST, staged_folder
-from .writing import RejectedWriter, SplitWriter, write_card, write_json
 
 DEFAULT_TRAIN_ROWS = 4000
 DEFAULT_VALIDATION_ROWS = 240

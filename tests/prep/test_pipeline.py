@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from r1_sharevl.data import prepare as prepare_module
 from r1_sharevl.data import writing
-from r1_sharevl.data.prepare import prepare
 from r1_sharevl.data.schema import check_row, load_prepared, prepared_features
 from r1_sharevl.errors import UserError
+from r1_sharevl.prep import pipeline as prepare_module
+from r1_sharevl.prep.pipeline import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -459,7 +459,7 @@ def test_a_set_may_be_prepared_in_place_but_never_over_raw_data(tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-from r1_sharevl.data import prepare, writing
+from r1_sharevl.data import writing; from r1_sharevl.prep import pipeline as prepare
 
 writing._GROUP_ROWS = 4
 stop = int(sys.argv[3])

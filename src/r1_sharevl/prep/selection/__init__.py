@@ -1,0 +1,1 @@
+"""Which rows a prepared set keeps: duplicates, contamination, prompt length, difficulty."""
