@@ -15,15 +15,17 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from r1_sharevl import UserError, __version__
+from r1_sharevl import RunError, UserError, __version__
 
 from . import eval as eval_command
 from . import prep as prep_command
 from . import train as train_command
 from . import warmup as warmup_command
+from .two_words import TwoWordGroup
 
 app = typer.Typer(
     name="r1sharevl",
+    cls=TwoWordGroup,
     help="Share-GRPO (R1-ShareVL) on TRL: teach a vision-language model to reason.",
     epilog="Start here: [bold]r1sharevl prep synthetic --out data[/bold], then [bold]r1sharevl train --help[/bold].",
     no_args_is_help=True,
@@ -32,6 +34,10 @@ app = typer.Typer(
 )
 for _command in (prep_command, train_command, eval_command, warmup_command):
     _command.register(app)
+
+
+# What a shell says of a command that Ctrl-C ended; Typer gives it back instead of raising.
+_INTERRUPTED = 130
 
 
 def _print_version(wanted: bool) -> None:
@@ -52,23 +58,28 @@ def _global_options(
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit: 0 when all went well, 2 for a user's mistake, 1 for a failure while running.
 
-    A user's mistake prints one line; a failure prints its traceback and a last line that says what it was.
+    A user's mistake and a failure that we know print one line; any other failure prints its traceback and a last line
+    that says what it was.
     """
     _set_up_process()
     try:
         code = app(args=args, standalone_mode=False)
     except UserError as error:
         _fail(str(error), 2)
+    except RunError as error:
+        _fail(str(error), 1)
     except TyperException as error:
         message = error.format_message()
         if not message:  # no arguments: the help has been printed
             sys.exit(error.exit_code)
         _fail(message, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", 130)
+        _fail("interrupted", _INTERRUPTED)
     except Exception as error:
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error}", 1)
+    if code == _INTERRUPTED:
+        _fail("interrupted", _INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -82,6 +93,7 @@ def _set_up_process() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch)\b.*")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("r1_sharevl").setLevel(logging.INFO)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for optional kernels whenever peft is imported
 
 

@@ -8,6 +8,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # see cli/__init__.py
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, so that a failure is the change's; and nothing is timed in a test.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .advantages import hierarchical_advantages as hierarchical_advantages
     from .config import ShareGRPOConfig as ShareGRPOConfig
     from .data.schema import load_prepared as load_prepared
+    from .errors import RunError as RunError
     from .errors import UserError as UserError
     from .evaluation import evaluate as evaluate
     from .question_space import QuestionSpace as QuestionSpace
@@ -24,6 +25,7 @@ _HOME_OF = {
     "QuestionSpace": "question_space",
     "ShareGRPOConfig": "config",
     "ShareGRPOTrainer": "trainer",
+    "RunError": "errors",
     "UserError": "errors",
     "accuracy_reward": "rewards",
     "evaluate": "evaluation",
@@ -34,6 +36,7 @@ _HOME_OF = {
 
 __all__ = [
     "QuestionSpace",
+    "RunError",
     "ShareGRPOConfig",
     "ShareGRPOTrainer",
     "UserError",

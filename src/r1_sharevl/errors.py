@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's."""
+"""The exceptions whose message is all that a user needs to read."""
 
 
 class UserError(ValueError):
@@ -6,4 +6,12 @@ class UserError(ValueError):
 
     The message is one line that says where, what was found and what to do. The CLI prints it without a traceback and
     exits with code 2; every other exception is a failure while running and exits with code 1.
+    """
+
+
+class RunError(RuntimeError):
+    """A failure while running that is nobody's mistake: a full disk, a server that is gone.
+
+    The message is one line that says what failed, what is safe, and how to go on. The CLI prints it without a traceback
+    and exits with code 1.
     """

@@ -1,14 +1,28 @@
+import contextlib
+import importlib
 import io
 import struct
+import tracemalloc
 import warnings
 import zlib
 
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from r1_sharevl.data.images import MAX_PIXELS, clean_image, open_image
+from r1_sharevl.data import images
+from r1_sharevl.data.images import MAX_JPEG_SCANS, MAX_PIXELS, open_image
 from r1_sharevl.data.row_error import RowError
+
+
+def clean_image(*args, **bounds):
+    """Clean a picture; its bytes must decode to the pixels that come with them."""
+    clean = images.clean_image(*args, **bounds)
+    assert clean.pixels.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(clean.pixels), np.asarray(open_image(clean.data, "row")))
+    return clean.data
 
 
 def noise(width=20, height=10, channels=3, seed=0):
@@ -146,7 +160,7 @@ def test_animated_images_are_refused():
     frames = [noise(seed=seed) for seed in range(3)]
     for fmt in ("GIF", "WEBP", "PNG", "TIFF"):
         data = encoded(frames[0], fmt, save_all=True, append_images=frames[1:])
-        with pytest.raises(RowError, match="3 frames") as caught:
+        with pytest.raises(RowError, match="more than one frame") as caught:
             open_image(data, "row")
         assert caught.value.reason == "animated image"
 
@@ -187,3 +201,121 @@ def test_pil_images_without_pixels_are_refused():
 def test_32_bit_pixels_are_refused():
     with pytest.raises(RowError, match="8-bit"):
         clean_image(PIL.Image.new("F", (5, 5)), "row")
+
+
+# Pixel bounds.
+
+
+@pytest.mark.parametrize(("fmt", "kept"), [("JPEG", "JPEG"), ("PNG", "PNG"), ("BMP", "PNG"), ("MPO", "JPEG")])
+def test_large_pictures_are_scaled_down_and_photos_stay_jpeg(fmt, kept):
+    data = encoded(noise(400, 300), fmt)
+    small = PIL.Image.open(io.BytesIO(clean_image(data, "row", max_pixels=10_000)))
+    assert small.format == kept
+    assert small.size == (115, 86)
+    if kept == "JPEG":
+        assert small.quantization == PIL.Image.open(io.BytesIO(encoded(noise(), "JPEG", quality=95))).quantization
+
+
+def test_scaling_shows_the_same_picture():
+    picture = PIL.Image.new("RGB", (400, 200), "white")
+    picture.paste((255, 0, 0), (0, 0, 100, 200))
+    small = decoded(clean_image(encoded(picture), "row", max_pixels=5000))
+    np.testing.assert_array_equal(small[25, [5, 95]], [[255, 0, 0], [255, 255, 255]])
+
+
+def test_small_pictures_are_enlarged_when_asked():
+    data = encoded(noise(20, 10))
+    assert decoded(clean_image(data, "row", min_pixels=5000)).shape[:2] == (50, 100)
+    assert clean_image(data, "row", min_pixels=200, max_pixels=200) == data
+
+
+def test_scaling_comes_after_turning():
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(noise(40, 20), "JPEG", exif=exif)
+    small = PIL.Image.open(io.BytesIO(clean_image(data, "row", max_pixels=200)))
+    assert small.size == (10, 20)
+    assert 0x0112 not in small.getexif()
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 40_000), st.integers(0, 20_000))
+@example(200, 1, 150, 0)
+@example(199, 1, 60, 30)
+def test_bounds_and_shape_hold_for_every_size(width, height, most, below):
+    least = max(1, most - below)
+    image = PIL.Image.new("RGB", (width, height))
+    scaled = PIL.Image.open(io.BytesIO(clean_image(image, "row", min_pixels=least, max_pixels=most)))
+    pixels = scaled.width * scaled.height
+    assert pixels <= most
+    if width * height >= least:
+        assert scaled.width <= width
+        assert scaled.height <= height
+    # One row or column more or less is what rounding may cost.
+    assert (scaled.width + 1) * (scaled.height + 1) >= min(least, width * height)
+    open_image(scaled, "row")  # not too narrow after rounding
+    assert abs(scaled.width * height - scaled.height * width) <= width + height + max(width, height)
+
+
+def test_rounding_makes_no_picture_too_narrow():
+    scaled = PIL.Image.open(io.BytesIO(clean_image(PIL.Image.new("RGB", (599, 3)), "row", max_pixels=600)))
+    assert scaled.size == (200, 1)
+
+
+# Work that a hostile file can ask for.
+
+
+def test_jpegs_of_countless_scans_are_refused():
+    """Each scan of a progressive JPEG is a pass over the whole picture, and costs a hostile file a few bytes."""
+    data = encoded(noise(64, 64), "JPEG", progressive=True)
+    open_image(data, "row")
+    last_scan = data[data.rindex(b"\xff\xda") : -2]
+    hostile = data[:-2] + last_scan * MAX_JPEG_SCANS + data[-2:]
+    with pytest.raises(RowError, match="scans") as caught:
+        open_image(hostile, "row")
+    assert caught.value.reason == "image cannot be read"
+
+
+@pytest.mark.parametrize("plugin", ["Gif", "Tiff"])
+def test_frames_are_not_counted(monkeypatch, plugin):
+    """A file can hold millions of frames of a few bytes each."""
+
+    def count(_):
+        raise AssertionError("every frame is gone through")
+
+    image_file = getattr(importlib.import_module(f"PIL.{plugin}ImagePlugin"), f"{plugin}ImageFile")
+    data = encoded(noise(), plugin, save_all=True, append_images=[noise(seed=1)])
+    monkeypatch.setattr(image_file, "n_frames", property(count))
+    with pytest.raises(RowError, match="more than one frame"):
+        open_image(data, "row")
+
+
+def test_tiff_directories_in_a_circle_come_to_an_end():
+    data = bytearray(encoded(noise(), "TIFF"))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, start)
+    struct.pack_into("<I", data, start + 2 + 12 * entries, start)
+    with contextlib.suppress(RowError):
+        open_image(bytes(data), "row")
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"zTXt", b"iTXt"])
+def test_bombs_in_png_side_chunks_do_little(kind):
+    packed = zlib.compress(b"a" * 100_000_000, 9)
+    content = {b"iCCP": b"n\0\0", b"zTXt": b"n\0\0", b"iTXt": b"n\0\1\0\0\0"}[kind] + packed
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    data = encoded(noise())
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(RowError):
+            open_image(data[:33] + chunk * 20 + data[33:], "row")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * 2**20
+
+
+def test_a_picture_of_two_rows_is_refused():
+    with pytest.raises(RowError, match="30000×2") as caught:
+        clean_image(encoded(PIL.Image.new("RGB", (30_000, 2))), "row", max_pixels=1000)
+    assert caught.value.reason == "image too narrow"

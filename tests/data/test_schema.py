@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from r1_sharevl.data.schema import COLUMNS, check_row, load_prepared, prepared_features
+from r1_sharevl.data.row_checks import COLUMNS, check_row
+from r1_sharevl.data.schema import load_prepared, prepared_features
 from r1_sharevl.errors import UserError
 
 

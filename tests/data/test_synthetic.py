@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from r1_sharevl.data import synthetic
-from r1_sharevl.data.schema import check_row
+from r1_sharevl.data.row_checks import check_row
 from r1_sharevl.data.synthetic import IMAGE_SIZE, QUESTION_TYPES, chance_accuracy, reasoning, synthetic_rows
 from r1_sharevl.errors import UserError
 from r1_sharevl.prompts import to_messages

@@ -14,10 +14,15 @@ import pytest
 import yaml
 
 from r1_sharevl.data import writing
-from r1_sharevl.data.schema import check_row, load_prepared, prepared_features
+from r1_sharevl.data.row_checks import check_row
+from r1_sharevl.data.schema import load_prepared, prepared_features
 from r1_sharevl.errors import UserError
 from r1_sharevl.prep import pipeline as prepare_module
-from r1_sharevl.prep.pipeline import prepare
+from r1_sharevl.prep.settings import PrepSettings
+
+
+def prepare(inputs, out, *, overwrite=False, progress=None, **settings):
+    return prepare_module.prepare(inputs, out, PrepSettings(**settings), overwrite=overwrite, progress=progress)
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +82,13 @@ def test_json_lines_arrive_pixel_for_pixel(tmp_path):
     photo = encoded(pictures[1], "JPEG")
     (tmp_path / "img/photo.jpg").write_bytes(photo)
     records = [
-        question(1, images=["img/a.png"], variants=["One more than 1?", "<image> 1 + 1 ="], level=2, id="first"),
+        question(
+            1,
+            images=["img/a.png"],
+            variants=["Please work out how much 1 + 1 is.", "How much is 1 + 1?"],
+            level=2,
+            id="first",
+        ),
         question(2, images=[base64_of(pictures[1].convert("L")), "img/photo.jpg"], level=None),
         question(3, image="img/turned.png", level=0.5),
         question(4),
@@ -94,7 +105,7 @@ def test_json_lines_arrive_pixel_for_pixel(tmp_path):
         assert [row["id"] for row in rows] == ["first", "train-2", "train-3", "train-4"]
         assert [row["problem"] for row in rows] == [record["problem"] for record in records]
         assert [row["answer"] for row in rows] == ["2", "3", "4", "5"]
-        assert rows[0]["variants"] == ["One more than 1?", "<image> 1 + 1 ="]
+        assert rows[0]["variants"] == ["Please work out how much 1 + 1 is.", "How much is 1 + 1?"]
         assert [row["level"] for row in rows] == [2.0, None, 0.5, None]
         expected = [
             [pictures[0]],
@@ -145,7 +156,7 @@ def test_a_prepared_set_prepared_again_is_the_same(tmp_path):
     assert {name: one[name] for name in one if name.startswith("data/")} == {
         name: two[name] for name in two if name.startswith("data/")
     }
-    assert len(one) == 5
+    assert len(one) == 6
 
 
 def test_several_inputs_keep_their_source(tmp_path):
@@ -157,6 +168,21 @@ def test_several_inputs_keep_their_source(tmp_path):
     manifest = manifest_of(tmp_path / "out")
     assert manifest["kept_by_source"] == {"a": 1, "b": 1, "mine": 1}
     assert [(entry["rows"], entry["kept"], entry["rejected"]) for entry in manifest["inputs"]] == [(2, 2, 0), (2, 1, 1)]
+
+
+def test_the_parts_of_a_folder_are_one_source(tmp_path):
+    (tmp_path / "sums").mkdir()
+    write_lines(tmp_path / "sums/train.jsonl", [question(1), question(2)])
+    write_lines(tmp_path / "sums/val.jsonl", [question(3)])
+    summary = prepare(tmp_path / "sums", tmp_path / "out")
+    assert summary.kept == {"train": 2, "validation": 1}
+    assert summary.kept_by_source == {"sums": 3}
+    rows = all_rows(tmp_path / "out")
+    assert [row["id"] for split in ("train", "validation") for row in rows[split]] == [
+        "sums/train-1",
+        "sums/train-2",
+        "sums/val-1",
+    ]
 
 
 def test_the_built_in_set(tmp_path):
@@ -229,7 +255,7 @@ def test_bad_rows_are_listed_and_counted(tmp_path):
         b"{broken",
         question(2, images=[{"bytes": base64.b64encode(encoded(good)[:60]).decode()}], id="cut"),
         {"problem": "<image><image>?", "answer": "1", "image": base64_of(good)},
-        {"problem": "x", "answer": 5},
+        {"problem": "x", "answer": {"a": 5}},
         {"problem": "x", "answer": "  "},
         question(3, id="twice"),
         question(4, id="twice"),
@@ -264,10 +290,10 @@ def test_bad_rows_are_listed_and_counted(tmp_path):
 
 def test_ids_twice_in_two_files(tmp_path):
     for name in ("a", "b"):
-        write_lines(tmp_path / f"{name}.jsonl", [question(1, id="1")])
+        write_lines(tmp_path / f"{name}.jsonl", [question(ord(name), id="1")])
     summary = prepare([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], tmp_path / "out", validation_share=0)
-    assert summary.rejected == {"duplicate id": 1}
-    assert rejected_of(tmp_path / "out")[0]["where"] == "b.jsonl, line 1"
+    assert summary.rejected == {}
+    assert load_prepared(tmp_path / "out")["id"][:] == ["1", "b/1"]
 
 
 def test_a_rejected_row_does_not_take_its_id(tmp_path):
@@ -294,7 +320,7 @@ def test_ordinary_gold_answers_are_accepted(tmp_path, answer):
 
 
 def test_all_rows_rejected_points_to_the_most_common_reason(tmp_path):
-    file = write_lines(tmp_path / "a.jsonl", [{"problem": "x", "answer": n} for n in range(3)] + [b"junk"])
+    file = write_lines(tmp_path / "a.jsonl", [{"problem": "x", "answer": {"a": n}} for n in range(3)] + [b"junk"])
     with pytest.raises(UserError, match=r"no row is left: 3 of 4 rows .* 'answer not text', first a.jsonl, line 1: "):
         prepare(file, tmp_path / "out")
     assert [item.name for item in tmp_path.iterdir()] == ["a.jsonl"]
@@ -317,7 +343,9 @@ def test_manifest_and_card(tmp_path):
         {
             "label": "a|b",
             "path": str(file),
+            "revision": None,
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "columns": "problem=problem answer=answer",
             "rows": 41,
             "kept": 40,
             "rejected": 1,
@@ -355,7 +383,7 @@ def test_shards_and_row_groups_are_bounded(tmp_path, monkeypatch):
 
 def test_progress_counts_every_row(tmp_path):
     seen = []
-    file = write_lines(tmp_path / "a.jsonl", [question(1), b"junk", {"problem": "x", "answer": 1}, question(2)])
+    file = write_lines(tmp_path / "a.jsonl", [question(1), b"junk", {"problem": "x", "answer": {}}, question(2)])
     prepare(file, tmp_path / "out", validation_share=0, progress=lambda *numbers: seen.append(numbers))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
@@ -442,6 +470,9 @@ def test_an_existing_set_is_refused(tmp_path):
     prepare(file, tmp_path / "out", validation_share=0)
     with pytest.raises(UserError, match="exists already: choose another --out, or replace it with --overwrite"):
         prepare(file, tmp_path / "out", validation_share=0)
+    # Said before an input is looked at.
+    with pytest.raises(UserError, match="exists already"):
+        prepare(tmp_path / "nowhere.jsonl", tmp_path / "out")
 
 
 def test_a_set_may_be_prepared_in_place_but_never_over_raw_data(tmp_path):
@@ -459,7 +490,9 @@ def test_a_set_may_be_prepared_in_place_but_never_over_raw_data(tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-from r1_sharevl.data import writing; from r1_sharevl.prep import pipeline as prepare
+from r1_sharevl.data import writing
+from r1_sharevl.prep.pipeline import prepare
+from r1_sharevl.prep.settings import PrepSettings
 
 writing._GROUP_ROWS = 4
 stop = int(sys.argv[3])
@@ -476,7 +509,7 @@ if stop == 0:
         print("there", flush=True)
         sys.stdin.read()
     staging._swap = wait
-prepare.prepare(Path(sys.argv[1]), Path(sys.argv[2]), progress=progress, overwrite=True, validation_share=0)
+prepare(Path(sys.argv[1]), Path(sys.argv[2]), PrepSettings(validation_share=0), progress=progress, overwrite=True)
 """
 
 

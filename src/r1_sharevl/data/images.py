@@ -1,8 +1,10 @@
 """Pictures as they come: decoded without trust, turned upright, made RGB, and encoded for a prepared set."""
 
 import io
+import math
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.ExifTags
@@ -16,11 +18,25 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 8192 * 8192
 # Qwen2-VL's and Qwen2.5-VL's image processors refuse anything narrower, in the middle of a training run.
 MAX_ASPECT_RATIO = 200
+# A progressive JPEG is decoded once per scan, each time all of it; encoders write about ten.
+MAX_JPEG_SCANS = 100
 
 CANNOT_READ = "image cannot be read"
 TOO_LARGE = "image too large"
 TOO_NARROW = "image too narrow"
 ANIMATED = "animated image"
+
+
+class CleanImage(NamedTuple):
+    """A picture of a prepared set.
+
+    Attributes:
+        data: The file's bytes.
+        pixels: What they decode to, mode RGB: work is saved where both are needed.
+    """
+
+    data: bytes
+    pixels: PIL.Image.Image
 
 
 def open_image(value: bytes | PIL.Image.Image, where: str) -> PIL.Image.Image:
@@ -40,26 +56,38 @@ def open_image(value: bytes | PIL.Image.Image, where: str) -> PIL.Image.Image:
     return _to_rgb(value if isinstance(value, PIL.Image.Image) else _decode(value, where), where)
 
 
-def clean_image(value: bytes | PIL.Image.Image, where: str) -> bytes:
+def clean_image(
+    value: bytes | PIL.Image.Image, where: str, *, min_pixels: int | None = None, max_pixels: int | None = None
+) -> CleanImage:
     """Check a picture and encode it for a prepared set.
 
     Args:
         value: A picture file's bytes, or a decoded picture.
         where: The row and field, for error messages.
+        min_pixels: A picture of fewer pixels (width times height) is enlarged; None leaves it.
+        max_pixels: A picture of more pixels is scaled down, and never above this; None leaves it. The R1-ShareVL
+            release trains within 262,144 to 1,048,576 pixels.
 
     Returns:
-        Bytes that decode to exactly the pixels of `open_image`: those given where they already are an upright RGB PNG
-        or JPEG (a photo re-encoded as PNG takes several times the room), a PNG otherwise.
+        The pixels of `open_image` and bytes that decode to exactly them: those given where they already are an upright
+        RGB PNG or JPEG (a photo re-encoded as PNG takes several times the room), a PNG otherwise. A picture that had to
+        be scaled, aspect ratio kept, is a JPEG of quality 95 where it was a JPEG, else a PNG.
 
     Raises:
         RowError: As for `open_image`.
     """
-    if isinstance(value, bytes):
-        image = _decode(value, where)
-        if _is_plain(image):
-            return value
-        value = image
-    return _to_png(_to_rgb(value, where))
+    image = _decode(value, where) if isinstance(value, bytes) else value
+    fits = _size_within(image.size, min_pixels, max_pixels) == image.size
+    if fits and isinstance(value, bytes) and _is_plain(image):
+        return CleanImage(value, image)
+    upright = _to_rgb(image, where)
+    if fits:
+        return CleanImage(_encode(upright, "PNG"), upright)
+    scaled = upright.resize(_size_within(upright.size, min_pixels, max_pixels), PIL.Image.Resampling.BICUBIC)
+    if image.format not in ("JPEG", "MPO"):
+        return CleanImage(_encode(scaled, "PNG"), scaled)
+    data = _encode(scaled, "JPEG")
+    return CleanImage(data, open_image(data, where))
 
 
 def encoded_bytes(value: Any, where: str) -> bytes | PIL.Image.Image:
@@ -100,10 +128,13 @@ def _decode(data: bytes, where: str) -> PIL.Image.Image:
             warnings.simplefilter("ignore")
             image = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
             check_size(image, where)
-            # Phone cameras write MPO: a JPEG with a second, hidden picture.
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":
-                raise RowError(ANIMATED, f"{where}: the image has {frames} frames: store the one that is meant")
+            # Phone cameras write MPO: a JPEG with a second, hidden picture. Frames are not counted: a file can hold
+            # millions of them.
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                raise RowError(ANIMATED, f"{where}: the image has more than one frame: store the one that is meant")
+            # Inside compressed data these two bytes cannot follow each other.
+            if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+                raise RowError(CANNOT_READ, f"{where}: the JPEG has more than {MAX_JPEG_SCANS} scans: save it again")
             image.verify()
             # verify() leaves the object unusable.
             image = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
@@ -160,10 +191,28 @@ def _is_plain(image: PIL.Image.Image) -> bool:
     )
 
 
-def _to_png(image: PIL.Image.Image) -> bytes:
+def _size_within(size: tuple[int, int], min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
+    """Scale a size into the bounds; the upper one counts more where rounding cannot meet both."""
+    pixels = size[0] * size[1]
+    rounded: Callable[[float], int]
+    if max_pixels is not None and pixels > max_pixels:
+        scale, rounded = math.sqrt(max_pixels / pixels), math.floor
+    elif min_pixels is not None and 0 < pixels < min_pixels:
+        scale, rounded = math.sqrt(min_pixels / pixels), math.ceil
+    else:
+        return size
+    short, long = (max(1, rounded(side * scale)) for side in sorted(size))
+    # Rounding the short side down can make a narrow picture too narrow.
+    long = min(long, MAX_ASPECT_RATIO * short)
+    if max_pixels is not None:
+        long = max(1, min(long, max_pixels // short))
+    return (short, long) if size[0] <= size[1] else (long, short)
+
+
+def _encode(image: PIL.Image.Image, file_format: str) -> bytes:
     buffer = io.BytesIO()
     # A fresh image holds pixels only: save() would carry over the source's colour profile and comments.
     plain = PIL.Image.new("RGB", image.size)
     plain.paste(image)
-    plain.save(buffer, format="PNG")
+    plain.save(buffer, format=file_format, **({"quality": 95} if file_format == "JPEG" else {}))
     return buffer.getvalue()

@@ -3,20 +3,22 @@
 import datetime
 import decimal
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from .records import OWN_FIELDS
+from .row_checks import check_encodable
 from .row_error import RowError
-from .schema import check_encodable
+
+BINARY = "binary"
+"""The type of a column that holds bytes or objects with bytes, pictures for one: no type of a meta column."""
 
 
 class MetaTypes:
-    """Finds one column type for each meta column from the values seen.
+    """Finds one column type for each column from the values seen.
 
     A parquet column has one type for all rows, while JSON has one per value and several inputs may disagree. Booleans,
-    integers, floats and texts keep their type; integers among floats become floats; any other mixture, and lists and
-    objects, become text (JSON for what is not text).
+    integers, floats and texts keep their type; integers among floats become floats; a column that is `BINARY` anywhere
+    is `BINARY`; any other mixture, and lists and objects, become text (JSON for what is not text).
     """
 
     def __init__(self, types: Mapping[str, str] | None = None) -> None:
@@ -26,8 +28,8 @@ class MetaTypes:
     def see(self, record: Mapping[str, Any]) -> None:
         """Take the values of one raw record into account."""
         for name, value in record.items():
-            # `to_row` rejects rows with any other names.
-            if name not in OWN_FIELDS and name.isprintable():
+            # No column can have any other name: such a record is rejected.
+            if name.isprintable():
                 self._merge(name, _type_of(value))
 
     def update(self, others: Iterable["MetaTypes"]) -> None:
@@ -36,14 +38,26 @@ class MetaTypes:
             for name, dtype in other._types.items():
                 self._merge(name, dtype)
 
-    def as_dict(self) -> dict[str, str]:
-        """Give the `datasets.Value` dtype of each meta column, in order of first appearance."""
-        return {name: dtype or "string" for name, dtype in self._types.items()}
+    def as_dict(self, names: Collection[str] | None = None) -> dict[str, str]:
+        """Give the type of each column, in order of first appearance.
+
+        Args:
+            names: Columns to give, those never seen are left out; None gives all.
+
+        Returns:
+            A `datasets.Value` dtype, or `BINARY`, by column.
+        """
+        return {name: dtype or "string" for name, dtype in self._types.items() if names is None or name in names}
+
+    def __len__(self) -> int:
+        return len(self._types)
 
     def _merge(self, name: str, dtype: str | None) -> None:
         known = self._types.get(name)
         if known is None or dtype is None or known == dtype:
             self._types[name] = known or dtype
+        elif BINARY in (known, dtype):
+            self._types[name] = BINARY
         else:
             self._types[name] = "float64" if {known, dtype} == {"int64", "float64"} else "string"
 
@@ -55,6 +69,8 @@ def _type_of(value: Any) -> str | None:
         return "bool"
     if isinstance(value, int):
         return "int64" if -(2**63) <= value < 2**63 else "string"
+    if isinstance(value, bytes):
+        return BINARY
     return "float64" if isinstance(value, float) else "string"
 
 
@@ -63,7 +79,7 @@ def meta_value(value: Any, dtype: str, name: str, where: str) -> Any:
 
     Args:
         value: The raw value.
-        dtype: The column's type, from `MetaTypes`.
+        dtype: The column's type, from `MetaTypes`; not `BINARY`.
         name: The column, for error messages.
         where: File and row, for error messages.
 

@@ -1,145 +1,139 @@
 """From what the user names to the readers of it."""
 
-import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import UserError
-from .readers import FileSource, JsonLinesSource, JsonSource, ParquetSource, Source, SyntheticSource
+from .readers.builtin import SyntheticSource
+from .readers.delimited import DelimitedSource, TsvSource
+from .readers.folders import ACCEPTED, ACCEPTED_FOLDERS, DataFile, data_suffix, files_in, stem_of
+from .readers.hub import HUB_SYNTAX, HubName, open_hub, parse_hub_name
+from .readers.json_files import JsonLinesSource, JsonSource, json_shape
+from .readers.source import FileSource, Source
+from .readers.tables import ArrowSource, ParquetSource
 
 SYNTHETIC = "synthetic"
 """Names the built-in set where a path could stand."""
 
-SUFFIXES = (".jsonl", ".json", ".parquet")
-
-# What people call the parts of a data set; a test part is never trained on, nor mixed with other data.
-_SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-}
-
-
-class _Found(NamedTuple):
-    """One file to read.
-
-    Attributes:
-        file: The file.
-        base: The folder that picture paths start from and cannot leave.
-        split: The split its rows belong to, None where that is still to be decided.
-        name: The parts of its full name, of which a label is made.
-        depth: How many of these parts its label has at least.
-    """
-
-    file: Path
-    base: Path
-    split: str | None
-    name: tuple[str, ...]
-    depth: int
-
 
 def open_sources(
-    inputs: Sequence[str | Path], *, train_rows: int = 0, validation_rows: int = 0, seed: int = 0
+    inputs: Sequence[str | Path],
+    *,
+    train_rows: int = 0,
+    validation_rows: int = 0,
+    seed: int = 0,
+    with_test: bool = False,
 ) -> list[Source]:
     """Find the readers for what the user names.
 
     Args:
-        inputs: `"synthetic"`, or paths: a `.jsonl`, `.json` or `.parquet` file, or a folder with `data/*.parquet` (a
-            prepared set, for one). A folder's test files are left out.
+        inputs: One or several of
+            - `"synthetic"`, the built-in set;
+            - a `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` (all also as `.gz`), `.parquet` or `.arrow` file;
+            - a folder: a prepared set, data files in it or in its `data/`, what `save_to_disk` wrote, or pictures with
+              `metadata.jsonl`, `.csv` or `.parquet` (also one in each of `train/`, `validation/`); with `#split` behind
+              it only that split;
+            - `owner/name[:config][@revision][#split]`, a data set of the Hugging Face Hub, `hf://datasets/` in front
+              or not. What exists here as a file or folder is never looked for there.
+            Test parts of folders and of data sets are left out, but where the split is named.
         train_rows: Rows of the built-in set's train split.
         validation_rows: Rows of the built-in set's validation split.
         seed: Seed of the built-in set.
+        with_test: Open test parts, too, as such of no split.
 
     Returns:
-        One source per file, in the order named.
+        One source per file or split, in the order named.
 
     Raises:
-        UserError: Nothing named, a path missing, of an unknown kind or named twice, or a file that cannot be used.
+        UserError: Nothing named, a path missing, of an unknown kind or named twice, or data that cannot be used.
     """
     if not inputs:
-        raise UserError(f"no input: name '{SYNTHETIC}', a {', '.join(SUFFIXES)} file, or a folder with data/*.parquet")
-    found: list[_Found] = []
+        raise UserError(
+            f"no input: name '{SYNTHETIC}', {ACCEPTED}, {ACCEPTED_FOLDERS}, or a data set of the Hub as {HUB_SYNTAX}"
+        )
+    # Everything named is found before anything is read or downloaded.
+    named = [_find(item, with_test) for item in inputs]
+    _check_distinct(named)
+    files = [file for found in named if isinstance(found, list) for file in found]
     sources: list[Source] = []
-    for item in inputs:
-        if item == SYNTHETIC:
-            counts = {"train": train_rows, "validation": validation_rows}
-            sources += [SyntheticSource(split, count, seed) for split, count in counts.items() if count]
+    for position, found in enumerate(named):
+        opened: Sequence[Source]
+        if isinstance(found, HubName):
+            opened = open_hub(found, with_test=with_test)
+        elif isinstance(found, list):
+            opened = [_open(file, _label(file, files)) for file in found]
         else:
-            found += _files_of(Path(item))
-    _check_distinct(inputs, found)
-    return sources + [_file_source(item, _label(item, found)) for item in found]
+            counts = {"train": train_rows, "validation": validation_rows}
+            opened = [SyntheticSource(split, count, seed) for split, count in counts.items() if count]
+        for source in opened:
+            source.input = position
+        sources += opened
+    # Besides: a data set of the Hub, and one of its splits again.
+    if twice := [label for label, count in Counter(source.label for source in sources).items() if count > 1]:
+        raise UserError(f"{twice[0]}: named twice: name each input once")
+    return sources
 
 
-def _files_of(path: Path) -> list[_Found]:
-    """List the files behind a path."""
-    if path.is_dir():
-        base = path.resolve()
-        files = sorted((path / "data").glob("*.parquet"))
-        splits = [_split_of(file) for file in files]
-        # A train part without a validation part of its own may still be divided.
-        settled = "validation" in splits
-        found = [
-            _Found(file, base, split if settled else None, (*base.parts, file.stem), depth=2)
-            for file, split in zip(files, splits, strict=True)
-            if split != "test"
-        ]
-        if not found:
-            what = "only test files" if files else "nothing"
-            raise UserError(f"{path}: {what} in data/*.parquet: name a {', '.join(SUFFIXES)} file or a prepared set")
-        return found
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder: check the path (the built-in set is called '{SYNTHETIC}')")
-    if path.suffix.lower() not in SUFFIXES or not path.is_file():
-        raise UserError(f"{path}: unknown kind of file '{path.suffix}': expected {', '.join(SUFFIXES)} or a folder")
-    base = path.absolute().parent.resolve()
-    return [_Found(path, base, None, (*base.parts, path.stem), depth=1)]
-
-
-def _split_of(file: Path) -> str | None:
-    """Tell the split from a file name such as `train-00000-of-00002.parquet` or `my_val.parquet`."""
-    words = re.split(r"[^a-z]+", file.stem.lower())
-    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
-
-
-def _file_source(found: _Found, label: str) -> FileSource:
-    suffix = found.file.suffix.lower()
-    if suffix == ".parquet":
-        return ParquetSource(found.file, label, found.split, found.base)
-    if suffix == ".json" and _starts_with_list(found.file):
-        return JsonSource(found.file, label, found.split, found.base)
-    # Many .json files hold one object per line.
-    return JsonLinesSource(found.file, label, found.split, found.base)
-
-
-def _starts_with_list(path: Path) -> bool:
+def _find(item: str | Path, with_test: bool) -> str | HubName | list[DataFile]:
+    """Find the files behind a name, or tell that it names the built-in set or a data set of the Hub."""
+    if item == SYNTHETIC:
+        return SYNTHETIC
+    path = Path(item)
     try:
-        with path.open("rb") as file:
-            return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        if path.is_dir():
+            return files_in(path, with_test=with_test)
+        if not path.exists():
+            folder, _, split = str(item).rpartition("#")
+            if folder and Path(folder).is_dir():
+                return files_in(Path(folder), split=split)
+            if hub_name := parse_hub_name(str(item)):
+                return hub_name
+            raise UserError(
+                f"{path}: no such file or folder: check the path (the built-in set is called '{SYNTHETIC}', and a data "
+                f"set of the Hub {HUB_SYNTAX})"
+            )
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not path.is_file():
+        raise UserError(f"{path}: a pipe, socket or device: name a file or a folder")
+    if data_suffix(path) is None:
+        raise UserError(f"{path}: unknown kind of file '{path.suffix}': expected {ACCEPTED}, or {ACCEPTED_FOLDERS}")
+    base = path.absolute().parent.resolve()
+    return [DataFile(path, base, None, (*base.parts, stem_of(path)), depth=1)]
 
 
-def _check_distinct(inputs: Sequence[str | Path], found: Sequence[_Found]) -> None:
-    seen: set[Path] = set()
-    for item in found:
-        file = item.file.resolve()
-        if file in seen:
-            raise UserError(f"{item.file}: named twice: name each input once")
-        seen.add(file)
-    if list(inputs).count(SYNTHETIC) > 1:
-        raise UserError(f"{SYNTHETIC}: named twice: name each input once")
+def _open(found: DataFile, label: str) -> FileSource:
+    where = (found.file, label, found.split, found.base)
+    suffix = data_suffix(found.file)
+    if suffix == ".parquet":
+        return ParquetSource(*where)
+    if suffix == ".arrow":
+        return ArrowSource(*where)
+    if suffix == ".csv":
+        return DelimitedSource(*where)
+    if suffix == ".tsv":
+        return TsvSource(*where)
+    # Many .json files hold one object per line.
+    if suffix == ".json" and (shape := json_shape(found.file)).kind != "lines":
+        return JsonSource(*where, shape=shape)
+    return JsonLinesSource(*where)
 
 
-def _label(item: _Found, found: Sequence[_Found]) -> str:
+def _check_distinct(named: Sequence[str | HubName | list[DataFile]]) -> None:
+    seen: set[str | HubName | Path] = set()
+    for found in named:
+        for item in found if isinstance(found, list) else [found]:
+            key = item.file.resolve() if isinstance(item, DataFile) else item
+            if key in seen:
+                name = item.file if isinstance(item, DataFile) else item
+                raise UserError(f"{name}: named twice: name each input once")
+            seen.add(key)
+
+
+def _label(item: DataFile, files: Sequence[DataFile]) -> str:
     """Name a file by as few parts of its path as tell it apart from the others."""
-    others = [other.name for other in found if other is not item]
+    others = [other.name for other in files if other is not item]
     for depth in range(item.depth, len(item.name) + 1):
         if all(other[-depth:] != item.name[-depth:] for other in others):
             return "/".join(item.name[-depth:])

@@ -44,7 +44,7 @@ def staged_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         if previous.exists() and not out.exists():
             previous.rename(out)
-        _check_replaceable(out, overwrite)
+        check_replaceable(out, overwrite)
         _empty(staging)
         yield staging
         _sync(staging)
@@ -56,7 +56,16 @@ def staged_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         os.close(lock)
 
 
-def _check_replaceable(out: Path, overwrite: bool) -> None:
+def check_replaceable(out: Path, overwrite: bool) -> None:
+    """Find out before any work whether a folder may be written.
+
+    Args:
+        out: The folder.
+        overwrite: Whether a folder that prep made may be replaced.
+
+    Raises:
+        UserError: `out` exists and may not be replaced.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / MANIFEST).is_file():

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,8 +10,6 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-
-from .readers import Rejected
 
 # Rows are held until either is reached, then written as one row group: bounds memory and the cost of reading one row.
 _GROUP_ROWS = 100
@@ -96,8 +93,8 @@ class SplitWriter:
             self._written_bytes = 0
 
 
-class RejectedWriter:
-    """Writes `rejected.jsonl`, one object per rejected row."""
+class JsonLinesWriter:
+    """Writes a file of one JSON object per line, such as `rejected.jsonl`."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")
@@ -110,9 +107,9 @@ class RejectedWriter:
     ) -> None:
         self._file.close()
 
-    def add(self, rejected: Rejected) -> None:
-        """Write one row's id, place, reason and detail."""
-        self._file.write(json.dumps(asdict(rejected)) + "\n")
+    def add(self, content: Mapping[str, Any]) -> None:
+        """Write one line."""
+        self._file.write(json.dumps(content) + "\n")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -129,6 +126,7 @@ def write_card(path: Path, manifest: Mapping[str, Any], meta: Iterable[str]) -> 
         meta: Names of the meta columns.
     """
     kept: Mapping[str, int] = manifest["kept"]
+    easyr1 = manifest["format"] == "easyr1"
     front = {
         "pretty_name": "Share-GRPO training set",
         "task_categories": ["visual-question-answering"],
@@ -140,16 +138,22 @@ def write_card(path: Path, manifest: Mapping[str, Any], meta: Iterable[str]) -> 
             }
         ],
     }
-    rejected: Mapping[str, int] = manifest["rejected"]
     columns = [
         ("id", "the row's name, unique in the set"),
-        ("problem", "the question; `<image>` marks where an image goes, no mark means in front"),
+        ("problem", "the question; `<image>` marks where an image goes" + ", no mark means in front" * (not easyr1)),
         ("images", "the pictures, RGB and upright"),
         ("answer", "the gold answer; the accuracy reward accepts it"),
-        ("variants", "other wordings of the same question"),
+        ("new_questions", "other wordings of the same question, as the `repr` of a list")
+        if easyr1
+        else ("variants", "other wordings of the same question"),
         ("source", "where the row comes from"),
         *((name, "free column of the input") for name in meta),
     ]
+    reader = (
+        "It has the columns that the R1-ShareVL release reads."
+        if easyr1
+        else "Open it with `datasets.load_dataset(folder)` or `r1_sharevl.load_prepared(folder)`."
+    )
     lines = [
         "---",
         yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
@@ -157,8 +161,7 @@ def write_card(path: Path, manifest: Mapping[str, Any], meta: Iterable[str]) -> 
         "",
         "# Share-GRPO training set",
         "",
-        f"Made by `r1sharevl prep` {manifest['versions']['r1_sharevl']} with seed {manifest['seed']}. "
-        "Open it with `datasets.load_dataset(folder)` or `r1_sharevl.load_prepared(folder)`.",
+        f"Made by `r1sharevl prep` {manifest['versions']['r1_sharevl']} with seed {manifest['seed']}. {reader}",
         "",
         "| split | rows |",
         "|---|---:|",
@@ -171,16 +174,22 @@ def write_card(path: Path, manifest: Mapping[str, Any], meta: Iterable[str]) -> 
             for entry in manifest["inputs"]
         ),
         "",
-        f"Rejected rows: {sum(rejected.values()):,} (each one is listed in `rejected.jsonl`).",
-        "",
-        *(f"- {reason}: {count:,}" for reason, count in rejected.items()),
-        *([""] if rejected else []),
+        *_counts("Rejected rows", manifest["rejected"], "rejected.jsonl"),
+        *_counts("Dropped wordings", manifest["dropped_wordings"], "rejected_wordings.jsonl"),
         "| column | what it holds |",
         "|---|---|",
         *(f"| `{_cell(name)}` | {text} |" for name, text in columns),
         "",
     ]
     path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _counts(what: str, by_reason: Mapping[str, int], file: str) -> list[str]:
+    total = sum(by_reason.values())
+    if not total:
+        return []
+    lines = [f"- {_cell(reason)}: {count:,}" for reason, count in by_reason.items()]
+    return [f"{what}: {total:,} (each one is listed in `{file}`).", "", *lines, ""]
 
 
 def _cell(text: str) -> str:

@@ -112,7 +112,7 @@ class TransformersBackend:
         self.model, self.processor = loaded.model, loaded.processor
         self._fingerprint = loaded.fingerprint
         tokenizer = self.processor.tokenizer
-        self._end_ids = _end_ids(self.model.generation_config, tokenizer)
+        self._end_ids = end_token_ids(self.model.generation_config, tokenizer)
         self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._end_ids[0]
         self.suppressed_ids = vision_token_ids(self.processor, self.model.config)
         self.model.generation_config = self._generation_config()
@@ -177,7 +177,12 @@ class TransformersBackend:
         return Response(text.strip(), tokens, cut_off=end is None)
 
 
-def _end_ids(config: GenerationConfig, tokenizer: Any) -> list[int]:
+def end_token_ids(config: GenerationConfig, tokenizer: Any) -> list[int]:
+    """Find the tokens that end a response: the generation config's and the tokenizer's.
+
+    Raises:
+        UserError: There is none.
+    """
     configured = config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     found = {token_id for token_id in [*listed, tokenizer.eos_token_id] if token_id is not None}

@@ -94,7 +94,7 @@ def load_model(
     if adapter:
         model = _put_on(adapter, model)
     model.requires_grad_(False)
-    fingerprint = _fingerprint(adapter, base, getattr(model.config, "_commit_hash", None))
+    fingerprint = fingerprint_of(adapter, base, getattr(model.config, "_commit_hash", None))
     return LoadedModel(model.to(place).eval(), processor, fingerprint)
 
 
@@ -157,7 +157,7 @@ def _put_on(adapter: Path, model: Any) -> Any:
         raise UserError(f"{adapter}: does not fit its base model: {first_line(error)}") from error
 
 
-def _fingerprint(adapter: Path | None, base: str, commit: str | None) -> str:
+def fingerprint_of(adapter: Path | None, base: str, commit: str | None) -> str:
     """Hash the files' names, sizes, and first and last megabyte: training changes every tensor, so ends suffice."""
     digest = hashlib.sha256()
     for folder in [Path(base)] + ([adapter] if adapter else []):

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class DroppedWording:
-    """A wording that does not ask the same, or not well.
+    """A wording that does not ask the same, or not well, or a whole reply without any.
 
     Attributes:
-        text: The wording.
-        reason: What is wrong with it, one of `checks.FAULTS`.
+        text: The wording, or the beginning of the reply. It is what a model wrote, control characters and all.
+        reason: What is wrong with it, one of `checks.FAULTS`, `replies.REPLY_FAULTS` and `judge.JUDGE_FAULTS`.
     """
 
     text: str
@@ -44,7 +44,8 @@ class Rewording:
     Attributes:
         wordings: New wordings that passed the checks.
         dropped: Wordings that did not pass.
-        failure: Why the model could not be asked at all, in one line; None where it answered.
+        failure: Why the model could not be asked (again), in one line; None where it answered each time. Wordings
+            that it gave before stay.
     """
 
     wordings: tuple[str, ...] = ()
@@ -81,6 +82,8 @@ class Rewriter(Protocol):
 
     def reword(self, questions: Iterable[Question], wanted: int) -> Iterator[Rewording]:
         """Write wordings until each question has `wanted` of them, those it came with included.
+
+        One call at a time: leaving or closing the iterator stops all requests that are under way.
 
         Args:
             questions: The questions; taken a bounded number ahead of what has been given back.
