@@ -130,3 +130,24 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     while any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
         assert time.monotonic() < deadline, "workers are still there"
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the signal masks that Linux shows in /proc")
+def test_ctrl_c_reaches_no_worker_not_even_one_that_starts():
+    # In a process of its own: only where multiprocessing has started nothing before was the first worker reached.
+    script = """if True:
+        import re, signal, subprocess, sys
+        from multiprocessing import get_context, active_children
+        from r1_sharevl.prep.workers import _ctrl_c_waiting
+
+        if __name__ == "__main__":
+            with _ctrl_c_waiting():
+                child = get_context("spawn").Process(target=signal.pause)
+                child.start()
+            mask = int(re.search(r"SigBlk:\\s*(\\w+)", open(f"/proc/{child.pid}/status").read())[1], 16)
+            own = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            child.kill()
+            print(bool(mask >> (signal.SIGINT - 1) & 1), signal.SIGINT in own)
+        """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True False\n", done.stderr
