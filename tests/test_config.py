@@ -31,6 +31,7 @@ def test_defaults_are_those_of_the_paper():
     ("values", "message"),
     [
         ({"num_variants": 0}, "num_variants is 0"),
+        ({"max_steps": 0}, "max_steps is 0"),
         ({"num_generations": 7}, "set num_generations to 6 or 8"),
         ({"num_generations": 2, "num_variants": 3}, "set num_generations to 3$"),
         ({"transform_probability": 1.5}, "between 0 and 1"),
@@ -85,3 +86,12 @@ def test_layout_holds_every_pair_once(m, n, share):
     own = [layout.own_prompt(row) for row in rows[:: layout.copies]]
     assert own == sorted(own), "equal prompts follow each other"
     assert math.prod([m, n]) == len(own)
+
+
+def test_the_default_evaluation_batch_holds_whole_questions():
+    sizes = {"num_generations": 12, "per_device_train_batch_size": 24}
+    assert config(**sizes, eval_strategy="steps").per_device_eval_batch_size == 12
+    assert config(**sizes, eval_strategy="steps", num_generations_eval=2).per_device_eval_batch_size == 8
+    assert config(**sizes).per_device_eval_batch_size == 8, "not evaluated: left alone"
+    with pytest.raises(ValueError, match="eval batch size"):
+        config(**sizes, eval_strategy="steps", per_device_eval_batch_size=10)

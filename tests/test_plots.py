@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from r1_sharevl.plots import plot_bars, plot_lengths, plot_training, smooth
+from r1_sharevl.plots import plot_bars, plot_lengths, plot_training, smooth, training_figures
 
 
 def _history(steps, **metrics):
@@ -61,6 +61,23 @@ def test_missing_metrics_are_left_out(tmp_path):
     assert [path.name for path in plot_training(history, tmp_path)] == ["reward.png"]
     assert plot_training([], tmp_path) == []
     assert plot_training([{"loss": 1.0}], tmp_path) == []
+
+
+def test_metrics_named_by_the_run_phases_and_long_logs(tmp_path):
+    count = 2_000
+    metrics = {f"share_grpo/wording_{index}/r$_{{": np.full(count, index / 10) for index in (10, 2, 0)}
+    metrics |= {"share_grpo/transform_none/r": np.ones(count), "time/generate": np.ones(count)}
+    history = _history(count, **metrics, **{"time/update": np.full(count, 2.0), "share_grpo/logp_gap": -np.ones(count)})
+    drawn = plot_training(history, tmp_path)
+    assert [path.stem for path in drawn] == ["wordings", "transforms", "logp_gap", "time"]
+    figures = {chart.name: figure.axes[0] for chart, figure in training_figures(history)}
+    assert [line.get_label() for line in figures["wordings"].lines if "_" not in line.get_label()] == ["0", "2", "10"]
+    assert all(len(line.get_xdata()) <= 300 for line in figures["wordings"].lines)
+    # The areas lie on top of each other: one second of generating, and two of the update above it.
+    tops = [area.get_paths()[0].vertices[:, 1].max() for area in figures["time"].collections]
+    np.testing.assert_allclose(tops, [1.0, 3.0])
+    (path,) = plot_training([{"step": 3, "time/generate": 1.0, "time/update": 2.0}], tmp_path / "one")
+    assert {_rgb("#0072B2"), _rgb("#D55E00")} <= _colours(path)
 
 
 def test_one_logged_step_is_drawn(tmp_path):

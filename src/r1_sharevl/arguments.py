@@ -10,15 +10,19 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from transformers import TrainingArguments
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from .config import ShareGRPOConfig
 from .errors import UserError
+from .models.precision import default_dtype
+from .models.quantization import check_quantization
+from .yaml_mapping import read_mapping
 
 RELEASE_REWARDS = ("accuracy_reward", "format_reward")
 RELEASE_REWARD_WEIGHTS = (0.9, 0.1)
+_GENERATION_SIZES = frozenset({"generation_batch_size", "steps_per_generation"})
+"""Two names of one size; TRL refuses to be given both."""
 
 
 @dataclass
@@ -33,8 +37,16 @@ class RunArguments:
             With the default two, `reward_weights` defaults to the release's 0.9 and 0.1.
         min_pixels (`int`, *optional*): Images with fewer pixels are enlarged to it (release: 262,144).
         max_pixels (`int`, *optional*): Images with more pixels are shrunk to it (release: 1,048,576).
-        train_vision (`bool`): Whether LoRA adapters are put into the vision tower, too. Full fine-tuning trains it.
-        resume (`bool`): Whether to continue from the newest checkpoint in `output_dir`.
+        train_vision (`bool`, *optional*): Whether the vision tower and the projector are trained. If not given, full
+            fine-tuning trains them (as the release) and LoRA leaves them frozen.
+        sample_responses (`int`): Responses of each generation batch that are kept with their images in
+            `output_dir/samples`, for `r1sharevl report`.
+        resume (`bool`): Whether to continue from the newest whole checkpoint in `output_dir`.
+        collapse_patience (`int`): The run ends when all of so many logged steps in a row show that it has collapsed:
+            every reward is 0, or the entropy is below `collapse_entropy`, or (in at most 10) the loss or the gradient
+            norm is not finite. 0 switches the checks off.
+        collapse_entropy (`float`): Mean entropy per response token in nats below which the policy has collapsed; 0
+            switches this check off.
     """
 
     dataset: str = field(metadata={"help": "Folder of a prepared set (made by `r1sharevl prep`)."})
@@ -52,11 +64,55 @@ class RunArguments:
     max_pixels: int | None = field(
         default=None, metadata={"help": "Images with more pixels are shrunk to it (release: 1048576)."}
     )
-    train_vision: bool = field(
-        default=False, metadata={"help": "Whether LoRA adapters are put into the vision tower, too."}
+    train_vision: bool | None = field(
+        default=None,
+        metadata={"help": "Whether the vision tower and projector are trained. Default: not with LoRA, else yes."},
+    )
+    sample_responses: int = field(
+        default=4,
+        metadata={"help": "Responses per generation batch kept with their images for `r1sharevl report`; 0 for none."},
     )
     resume: bool = field(
-        default=False, metadata={"help": "Whether to continue from the newest checkpoint in output_dir."}
+        default=False, metadata={"help": "Whether to continue from the newest whole checkpoint in output_dir."}
+    )
+    collapse_patience: int = field(
+        default=100,
+        metadata={
+            "help": "End the run when so many logged steps in a row have only rewards of 0, an entropy below "
+            "collapse_entropy, or (at most 10) a loss or gradient norm that is not finite. 0: never."
+        },
+    )
+    collapse_entropy: float = field(
+        default=0.001,
+        metadata={"help": "Entropy per response token (nats) below which the policy has collapsed. 0: not checked."},
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("sample_responses", "collapse_patience", "collapse_entropy"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: give 0 (off) or more")
+
+
+@dataclass
+class ModelArguments(ModelConfig):
+    """TRL's ModelConfig, with QLoRA's defaults as in its paper and a data type that suits what is trained.
+
+    Parameters:
+        dtype (`str`, *optional*): Data type of the weights; see [`default_dtype`] for what None becomes.
+        use_bnb_nested_quant (`bool`): Whether the scales of a 4-bit base are quantised, too (double quantisation).
+    """
+
+    dtype: str | None = field(
+        default=None,
+        metadata={
+            "help": "Data type of the weights. Default: float32 where they are trained; that of the computation (bf16) "
+            "where they are frozen, with LoRA and QLoRA.",
+            "choices": ["auto", "bfloat16", "float16", "float32"],
+        },
+    )
+    use_bnb_nested_quant: bool = field(
+        default=True,
+        metadata={"help": "Whether the scales of a 4-bit base are quantised, too (double quantisation)."},
     )
 
 
@@ -67,9 +123,14 @@ class _Parser(TrlParser):
         raise UserError(message)
 
 
-def build_parser() -> _Parser:
-    """Make the parser of every setting a training run has."""
-    return _Parser((RunArguments, ShareGRPOConfig, ModelConfig), prog="r1sharevl train", allow_abbrev=False)
+def build_parser(training: type[ShareGRPOConfig] = ShareGRPOConfig) -> _Parser:
+    """Make the parser of every setting a training run has; `training` is the class of the trainer's."""
+    parser = _Parser((RunArguments, training, ModelArguments), prog="r1sharevl train", allow_abbrev=False)
+    for action in parser._actions:
+        if action.dest == "train_vision":  # `bool | None` would need a value, and a bare --train_vision says enough
+            action.nargs, action.const = "?", True
+    parser.set_defaults(report_to="tensorboard")  # transformers' is none: nothing could be looked at
+    return parser
 
 
 def describe_settings() -> dict[str, list[tuple[str, Any, str]]]:
@@ -95,21 +156,29 @@ def describe_settings() -> dict[str, list[tuple[str, Any, str]]]:
 
 
 def parse_run(
-    flags: Sequence[str], config: str | os.PathLike[str] | None = None
+    flags: Sequence[str],
+    config: str | os.PathLike[str] | None = None,
+    training_class: type[ShareGRPOConfig] = ShareGRPOConfig,
 ) -> tuple[RunArguments, ShareGRPOConfig, ModelConfig]:
     """Read the settings of a run: flags win over the YAML file, which wins over the defaults.
 
     Args:
         flags: Command-line words such as `["--num_variants", "4"]`; hyphens do as well as underscores.
+            `--generation_batch_size` wins over the file's `steps_per_generation`, too, and the other way round.
         config: YAML file with a mapping of the same names.
+        training_class: Class of the training settings: `planned_config`'s for a run that is only planned.
 
     Raises:
         UserError: An unknown setting (the nearest name is suggested), a wrong type, or values that do not go together.
     """
-    parser = build_parser()
-    if config is not None:
-        parser.set_defaults_with_config(**_read_config(Path(config), parser))
+    parser = build_parser(training_class)
     given = {flag.split("=")[0] for flag in flags if flag.startswith("--")}
+    if config is not None:
+        settings = _read_config(Path(config), parser)
+        named = {flag[2:].replace("-", "_") for flag in given}
+        if len(_GENERATION_SIZES & named) == 1:
+            settings = {name: value for name, value in settings.items() if name not in _GENERATION_SIZES}
+        parser.set_defaults_with_config(**settings)
     known = {option for action in parser._actions for option in action.option_strings}
     for flag in sorted(given - known):
         raise UserError(f"unknown option {flag}{_did_you_mean(flag, known)}")
@@ -130,6 +199,9 @@ def parse_run(
         )
     if model.model_name_or_path is None:
         raise UserError("no model is named: set model_name_or_path to a folder or a Hub id")
+    check_quantization(model)
+    if model.dtype is None:
+        model.dtype = default_dtype(model, training)
     return run, training, model
 
 
@@ -158,14 +230,7 @@ def settings_of(*groups: Any) -> dict[str, Any]:
 
 
 def _read_config(path: Path, parser: TrlParser) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"config file {path} does not exist")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds {type(config).__name__}, not a mapping of settings: write `name: value` lines")
+    config = read_mapping(path)
     types = {name: kind for group in parser.dataclass_types for name, kind in get_type_hints(group).items()}
     types = {action.dest: types[action.dest] for action in parser._actions if action.dest in types}
     for key, value in config.items():
@@ -203,5 +268,5 @@ def _wanted(kind: Any, value: Any) -> str | None:
 
 
 def _did_you_mean(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, [str(option) for option in known], n=1)
+    near = difflib.get_close_matches(name, [str(option) for option in known], n=1, cutoff=0.75)
     return f": did you mean {near[0]}?" if near else ": `r1sharevl train --list-options` shows all"

@@ -2,11 +2,16 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
+from transformers import TrainingArguments
 from trl import GRPOConfig
 
 from .errors import UserError
 from .prompts import DEFAULT_INSTRUCTION
+
+BEST_METRIC = "rewards/accuracy_reward/mean"
+"""What the best checkpoint is chosen by. Without an accuracy reward the trainer takes the first reward instead."""
 
 
 @dataclass
@@ -37,7 +42,17 @@ class ShareGRPOConfig(GRPOConfig):
         instruction (`str`, *optional*):
             Text appended to every question that asks for the thinking and the boxed answer (`format_prompt` in the
             release). Evaluate with the same one.
+        max_vllm_logprob_gap (`float`, *optional*, defaults to `0.1`):
+            Largest mean absolute difference, in nats per sampled token, between the log-probabilities that vLLM
+            reports and those of the model in training, before the run stops: beyond it the responses are not the
+            model's. bfloat16 gives 0.001 to 0.02. At a temperature other than 1, `top_p` below 1 adds `-log(top_p)` to
+            it. `None` never stops.
+        vllm_engine_kwargs (`dict[str, Any]`, *optional*):
+            Settings of vLLM's engine in colocate mode that have no setting of their own, such as `enforce_eager`,
+            `dtype` or `limit_mm_per_prompt`; they win over those that TRL chooses.
     """
+
+    _VALID_DICT_FIELDS = [*GRPOConfig._VALID_DICT_FIELDS, "vllm_engine_kwargs"]  # noqa: RUF012 (as in the parent)
 
     num_variants: int = field(
         default=2,
@@ -66,6 +81,25 @@ class ShareGRPOConfig(GRPOConfig):
         default=DEFAULT_INSTRUCTION,
         metadata={"help": "Text appended to every question: asks for the thinking and the boxed answer."},
     )
+    max_vllm_logprob_gap: float | None = field(
+        default=0.1,
+        metadata={
+            "help": "Stop when vLLM's log-probabilities of the sampled tokens differ from the trainer's by more than "
+            "this on average, in nats. None never stops."
+        },
+    )
+    vllm_engine_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Further settings of vLLM's engine in colocate mode, as JSON: '{\"enforce_eager\": true}'."},
+    )
+
+    metric_for_best_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Evaluation metric that chooses the best checkpoint. Default: the accuracy reward's mean, or the "
+            "first reward's where there is none; greater is better."
+        },
+    )
 
     def __post_init__(self) -> None:
         if self.num_variants < 1:
@@ -78,9 +112,18 @@ class ShareGRPOConfig(GRPOConfig):
             )
         if not 0 <= self.transform_probability <= 1:
             raise UserError(f"transform_probability is {self.transform_probability}: give a number between 0 and 1")
+        if self.max_steps == 0:
+            raise UserError("max_steps is 0: give a number of optimizer steps, or -1 to train num_train_epochs")
         unknown = set(self.advantage_levels) - {"global", "local"}
         if unknown or not self.advantage_levels:
             raise UserError(f"advantage_levels is {self.advantage_levels}: give 'global', 'local' or both")
+        if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
+            self.metric_for_best_model = BEST_METRIC  # transformers' default, the loss, says nothing in GRPO
+        if self.max_vllm_logprob_gap is not None and not self.max_vllm_logprob_gap > 0:
+            raise UserError(
+                f"max_vllm_logprob_gap is {self.max_vllm_logprob_gap}: give a number above 0, or null to never stop"
+            )
+        self._fit_eval_batch()
         try:
             super().__post_init__()
         except ValueError:
@@ -88,6 +131,10 @@ class ShareGRPOConfig(GRPOConfig):
             if getattr(self, "distributed_state", None) is not None:
                 self._check_batch_sizes()
             raise
+        if isinstance(self.vllm_engine_kwargs, str):  # TRL has read what looked like JSON
+            raise UserError(
+                f"vllm_engine_kwargs is {self.vllm_engine_kwargs!r}: give a mapping, or JSON such as '{{}}'"
+            )
         self._check_batch_sizes()
 
     @property
@@ -99,6 +146,13 @@ class ShareGRPOConfig(GRPOConfig):
     def copies_per_response(self) -> int:
         """Rows that train the same response, each under another prompt: `m`, or 1 without sharing."""
         return self.num_variants if self.share_trajectories else 1
+
+    def _fit_eval_batch(self) -> None:
+        """Let transformers' default size of an evaluation batch hold whole questions, as TRL demands."""
+        size: int = TrainingArguments.per_device_eval_batch_size
+        if self.eval_strategy != "no" and vars(self)["per_device_eval_batch_size"] == size:
+            each = self.num_generations_eval or self.num_generations
+            self.per_device_eval_batch_size = -(-size // each) * each
 
     def _check_batch_sizes(self) -> None:
         num_processes = self.world_size

@@ -3,36 +3,41 @@
 import logging
 import os
 import textwrap
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any
+import time
+from contextlib import nullcontext
+from typing import Any, cast
 
-import pyarrow.compute as pc
 import torch
-from accelerate.utils import gather, send_to_device
+from accelerate.utils import gather
 from datasets import Dataset, IterableDataset
-from torch.utils.data import Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import GRPOTrainer
-from trl.trainer.utils import RepeatSampler, get_config_model_id
+from trl.trainer.utils import get_config_model_id
 
 from .advantages import hierarchical_advantages, multi_objective_advantages, vanished_shares
-from .config import ShareGRPOConfig
+from .config import BEST_METRIC, ShareGRPOConfig
+from .drawable_rows import drawable_rows
 from .errors import UserError
 from .layout import GroupLayout
 from .models.checkpoints import vision_token_ids
-from .prompts import to_messages
+from .phases import PhaseClock, in_phase
+from .prompts import IMAGE_MARK, to_messages
 from .question_space import Prompt, QuestionSpace
+from .resumable_trainer import ResumableGRPOTrainer
+from .samples import SAMPLES_FOLDER, Sample, SampleFolder, thumbnail
+from .vllm.agreement import check_gap, gap_sums
+from .vllm.generation import share_grpo_generation
+from .vllm.support import check_vllm_support
 
 logger = logging.getLogger(__name__)
 
-ROLLOUTS_NAME = "rollouts_{rank}.pt"
-"""File of a checkpoint taken between two generations: the responses that are not trained on yet, one per process."""
-
 Row = dict[str, Any]
 
+_IMAGE_FIELDS = ("pixel_values", "image_grid_thw", "pixel_attention_mask", "image_sizes", "spatial_shapes")
 
-class ShareGRPOTrainer(GRPOTrainer):
+_CONVERSING = ("tools", "environment_factory", "rollout_func")
+"""Arguments of the trainer that go on with a conversation after the first response."""
+
+
+class ShareGRPOTrainer(ResumableGRPOTrainer):
     """
     Trainer for Share-GRPO, proposed in [R1-ShareVL: Incentivizing Reasoning Capability of Multimodal Large Language
     Models via Share-GRPO](https://huggingface.co/papers/2505.16673).
@@ -46,11 +51,12 @@ class ShareGRPOTrainer(GRPOTrainer):
         - `_generate_and_score_completions`: gives each row its prompt, and replaces the advantages by those of
           [`hierarchical_advantages`];
         - `_generate`, `_generate_single_turn`, `_calculate_rewards`: a response is generated and rewarded once, then
-          repeated for the rows that share it (see [`GroupLayout`]);
-        - `_compute_loss`, `_get_per_token_logps_and_entropies`, `log`: only to report how a response's log-probability
-          differs between its own prompt and the others;
-        - `_get_train_sampler`, `_save_rng_state`, `_load_rng_state`, `_load_from_checkpoint`, `_load_best_model`: a
-          resumed run goes on exactly where it stopped, also between two generations and after the first epoch.
+          repeated for the rows that share it (see [`GroupLayout`]); how vLLM generates is in `r1_sharevl.vllm`;
+        - `_compute_loss`, `_get_per_token_logps_and_entropies`, `_maybe_log_save_evaluate`: only to report how a
+          response's log-probability differs between its own prompt and the others;
+        - `get_batch_samples`, `_maybe_log_save_evaluate`: only to time the phases of a step;
+        - `log`: only to hand over prompts as texts;
+        - what [`ResumableGRPOTrainer`] overrides, so that a run can be stopped and resumed.
 
     Evaluation during training asks each question once, in its original wording and with its images as they are.
 
@@ -60,6 +66,9 @@ class ShareGRPOTrainer(GRPOTrainer):
             where an image goes), `images`, `variants` (other wordings), `id`, and what the rewards need (`answer`). A
             `prompt` column (conversational) is used as it is where prompts are not drawn: with `num_variants=1` and in
             evaluation.
+
+        sample_responses: How many responses of each generation batch are kept with their images in the run folder, for
+            people to read (see [`SampleFolder`]).
 
     Raises:
         UserError: The dataset lacks a column or has no usable row, or a setting does not go with `num_variants > 1`.
@@ -91,28 +100,26 @@ class ShareGRPOTrainer(GRPOTrainer):
         args: ShareGRPOConfig | None = None,
         train_dataset: Dataset | IterableDataset | None = None,
         eval_dataset: Any = None,
+        *,
+        sample_responses: int = 0,
         **kwargs: Any,
     ) -> None:
         if args is None:
             model_name = model if isinstance(model, str) else get_config_model_id(model.config)
             args = ShareGRPOConfig(f"{model_name.split('/')[-1]}-Share-GRPO")
-        if (
-            args.use_vllm
-            and args.vllm_mode == "colocate"
-            and not isinstance(kwargs.get("processing_class"), PreTrainedTokenizerBase)
-        ):
-            # TRL issues 6294 and 6401: it expands the image tokens, and vLLM expands them again.
-            raise UserError(
-                "use_vllm with vllm_mode 'colocate' is refused: TRL 1.16 hands vLLM wrong prompts when there are "
-                "images, and training goes silently wrong. Leave use_vllm out, or pass a tokenizer as "
-                "processing_class for a text model"
+        if args.use_vllm:
+            check_vllm_support(
+                model,
+                quantized=kwargs.get("quantization_config") is not None,
+                tools=any(kwargs.get(name) for name in _CONVERSING),
+                mode=args.vllm_mode,
             )
         self.layout = GroupLayout(
             args.num_variants, args.num_generations // args.num_variants, share=args.share_trajectories
         )
         self.question_space: QuestionSpace | None = None
         if args.num_variants > 1:
-            for name in ("tools", "environment_factory", "rollout_func"):
+            for name in _CONVERSING:
                 if kwargs.get(name):
                     raise UserError(
                         f"{name} cannot be used with num_variants={args.num_variants}: a response is trained under "
@@ -126,19 +133,44 @@ class ShareGRPOTrainer(GRPOTrainer):
                 seed=args.seed,
             )
             train_dataset = drawable_rows(train_dataset, self.question_space)
-        super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
+        with share_grpo_generation(cast(dict[str, Any] | None, args.vllm_engine_kwargs)):
+            super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
+        for network in (self.model, self.ref_model):
+            if network is not None and self._is_vlm:
+                network.register_forward_pre_hook(_leave_out_no_images, with_kwargs=True)
+        if args.metric_for_best_model == BEST_METRIC and "accuracy_reward" not in self.reward_func_names:
+            args.metric_for_best_model = f"rewards/{self.reward_func_names[0]}/mean"
+        self._check_best_metric()
+        if getattr(self.model, "is_loaded_in_4bit", False) or getattr(self.model, "is_loaded_in_8bit", False):
+            _keep_adapters_in_float32(self.model)
         if self.question_space is not None:
             # The sampler repeats every row this many times, and the parent cuts its groups by it.
             self.num_generations = self.layout.rows_per_question
             self._never_sample_vision_tokens()
+        self.clock = PhaseClock(self.accelerator.device)
+        if self.use_vllm:  # TRL calls it in the midst of the generation
+            self.vllm_generation.sync_weights = self.clock.timed("sync_weights", self.vllm_generation.sync_weights)
+        self._step_began = 0.0
+        self._sample_responses = sample_responses
+        self._samples = SampleFolder(os.path.join(args.output_dir, SAMPLES_FOLDER))
+        self._responses: tuple[list[Any], list[list[int]]] = ([], [])  # of this process: as rewarded, and token ids
         self._prompt_keys: list[tuple[int, int]] = []  # (question, prompt) of each row of this process
         self._gathered_rewards: torch.Tensor | None = None
         self._latest_logps: torch.Tensor | None = None
         self._logp_sums: torch.Tensor | None = None
+        self._vllm_was_checked = False
 
     @property
     def _draws_prompts(self) -> bool:
         return self.question_space is not None and self.model.training
+
+    def _check_best_metric(self) -> None:
+        metric = (self.args.metric_for_best_model or "").removeprefix("eval_")
+        known = [f"rewards/{name}/{of}" for of in ("mean", "std") for name in self.reward_func_names]
+        if metric.startswith("rewards/") and metric not in known:
+            raise UserError(
+                f"metric_for_best_model is {metric!r}, which no reward function gives: choose from {', '.join(known)}"
+            )
 
     def _never_sample_vision_tokens(self) -> None:
         if self.use_vllm or not self._is_vlm:
@@ -156,11 +188,18 @@ class ShareGRPOTrainer(GRPOTrainer):
 
     # ------------------------------------------------------------------------------------------------- generation
 
+    @in_phase("prepare")
     def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
         if not self._draws_prompts:
-            return super()._generate_and_score_completions([self._with_own_prompt(row) for row in inputs])
+            own_rows = [self._with_own_prompt(row) for row in inputs]
+            output = super()._generate_and_score_completions(own_rows)
+            self._check_vllm(output, output.get("old_per_token_logps"))
+            if self.model.training:
+                self._keep_samples(inputs, [_plain_prompt(row) for row in own_rows], output["advantages"])
+            return _images_in_host_memory(output)
         rows, prompts = self._pair_rows(inputs)
         output = super()._generate_and_score_completions(rows)
+        self._check_vllm(output, output.get("old_per_token_logps"))
         local = slice(self.accelerator.process_index * len(rows), (self.accelerator.process_index + 1) * len(rows))
 
         rewards_per_func = self._gathered_rewards  # (Q * m * n, F)
@@ -185,7 +224,14 @@ class ShareGRPOTrainer(GRPOTrainer):
         positions = torch.arange(local.start, local.stop, device=all_rows.device)
         output["is_shared"] = positions % self.layout.copies != 0
         self._log_question_space(rewards, grouped[..., 0].flatten(), prompts)
-        return output
+        self._keep_samples(inputs[:: self.layout.copies], prompts, output["advantages"][:: self.layout.copies])
+        return _images_in_host_memory(output)
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        inputs: dict[str, Any] = super()._prepare_inputs(generation_batch)
+        if "pixel_values" in inputs:  # of one micro-batch: see `_images_in_host_memory`
+            inputs = {**inputs, "pixel_values": inputs["pixel_values"].to(self.accelerator.device)}
+        return inputs
 
     def _with_own_prompt(self, row: Row) -> Row:
         if "prompt" in row or "problem" not in row:
@@ -225,6 +271,10 @@ class ShareGRPOTrainer(GRPOTrainer):
         copies = self.layout.copies
         if not self._draws_prompts:
             copies = 1
+        if self.use_vllm:
+            self.vllm_generation.render(
+                prompts[::copies], chat_template=self.chat_template, **self.chat_template_kwargs
+            )
         (prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images) = (
             super()._generate(prompts[::copies])
         )
@@ -255,6 +305,7 @@ class ShareGRPOTrainer(GRPOTrainer):
             tool_images,
         )
 
+    @in_phase("generate")
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *args: Any, **kwargs: Any
     ) -> tuple[Any, Any]:
@@ -263,6 +314,25 @@ class ShareGRPOTrainer(GRPOTrainer):
             num_generations = self.layout.responses_per_prompt
         return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
 
+    def _check_vllm(self, rows: dict[str, Any], logps: torch.Tensor | None) -> None:
+        """Hold vLLM's log-probabilities against the trainer's own, on all processes together.
+
+        Args:
+            rows: Rows of a generation batch, or of a micro-batch.
+            logps: The trainer's log-probabilities of the responses, shape `(B, T)`, where it has them.
+        """
+        limit = self.args.max_vllm_logprob_gap
+        if not self.use_vllm or limit is None or logps is None or "sampling_per_token_logps" not in rows:
+            return
+        self._vllm_was_checked = True
+        mask = rows["completion_mask"] * rows.get("tool_mask", 1)
+        sums = gap_sums(logps, rows["sampling_per_token_logps"], mask)
+        total, count = self.accelerator.reduce(sums, reduction="sum").tolist()
+        if count:
+            # At temperature 1 vLLM reports log-probabilities from before `top_p`.
+            check_gap(total / count, limit, top_p=1.0 if self.temperature == 1.0 else self.top_p)
+
+    @in_phase("reward")
     def _calculate_rewards(
         self, inputs: list[Row], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]
     ) -> torch.Tensor:
@@ -271,6 +341,7 @@ class ShareGRPOTrainer(GRPOTrainer):
             inputs[::copies], prompts[::copies], completions[::copies], completion_ids_list[::copies]
         )
         self._gathered_rewards = rewards
+        self._responses = (completions[::copies], completion_ids_list[::copies])
         if copies > 1:
             for column, values in self._pending_extra_logs.items():
                 self._pending_extra_logs[column] = _repeat_each(values, copies)
@@ -305,156 +376,147 @@ class ShareGRPOTrainer(GRPOTrainer):
             metrics[f"share_grpo/transform_{transforms[transform] or 'none'}/{name}"].append(mean)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        with self.clock.during("old_logps") if self.clock.phase == "prepare" else nullcontext():
+            result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         self._latest_logps = result[0].detach()
         return result
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         loss = super()._compute_loss(model, inputs)
+        if not self._vllm_was_checked:
+            # Without TRL's importance sampling correction these are the first log-probabilities there are, and the
+            # weights are still those that generated.
+            self._check_vllm(inputs, self._latest_logps)
         if "is_shared" in inputs and self.layout.copies > 1:
             assert self._latest_logps is not None  # noqa: S101
             mask = inputs["completion_mask"]
             logps = (self._latest_logps * mask).sum(-1) / mask.sum(-1).clamp(min=1)  # (B,)
             kind = torch.stack([inputs["is_shared"], ~inputs["is_shared"]]).to(logps.dtype)  # (2, B)
-            sums = self.accelerator.reduce(torch.stack([kind @ logps, kind.sum(-1)]), reduction="sum")
+            sums = torch.stack([kind @ logps, kind.sum(-1)])  # (2, 2), of this process
             self._logp_sums = sums if self._logp_sums is None else self._logp_sums + sums
         return loss
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self._logp_sums is not None and self.model.training:
-            shared, own = (self._logp_sums[0] / self._logp_sums[1]).tolist()
+    def _keep_samples(self, rows: list[Row], prompts: list[Prompt], advantages: torch.Tensor) -> None:
+        """Store a few of this generation batch's responses for people to read; only the main process does.
+
+        Args:
+            rows: The dataset rows of this process's responses.
+            prompts: The prompt each was sampled from.
+            advantages: Of each under that prompt, shape `(len(rows),)`.
+        """
+        if not self._sample_responses or not self.accelerator.is_main_process:
+            return
+        assert self._gathered_rewards is not None  # noqa: S101
+        responses, token_ids = self._responses
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        weights = self.reward_weights.to(self._gathered_rewards.device)
+        n, group = self.layout.responses_per_prompt, self.layout.num_variants * self.layout.responses_per_prompt
+        picked = set()
+        for number in range(self._sample_responses):  # questions far apart, and their prompts in turn
+            question = number * len(rows) // self._sample_responses // group * group
+            picked.add(min(question + number * (n + 1) % group, len(rows) - 1))
+        samples = []
+        for index in sorted(picked):
+            scores, prompt, response = self._gathered_rewards[index], prompts[index], responses[index]
+            samples.append(
+                Sample(
+                    step=self.state.global_step,
+                    question=str(rows[index].get("id", "")),
+                    prompt=prompt.text,
+                    wording=prompt.wording,
+                    transform=prompt.transform,
+                    images=tuple(thumbnail(image) for image in prompt.images),
+                    response=_plain_text(response),
+                    answer=None if rows[index].get("answer") is None else str(rows[index]["answer"]),
+                    rewards=dict(zip(self.reward_func_names, scores.tolist(), strict=True)),
+                    reward=torch.nan if scores.isnan().all() else (scores * weights).nansum().item(),
+                    advantage=advantages[index].item(),
+                    tokens=len(token_ids[index]),
+                    cut_off=token_ids[index][-1] not in ends,
+                )
+            )
+        try:
+            self._samples.write(samples, micro_step=self._step)
+        except OSError as error:
+            logger.warning(f"{self._samples.folder}: sample responses cannot be written, training goes on: {error}")
+
+    # -------------------------------------------------------------------------------------------------------- time
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        self.clock.start("load_data")
+        self._step_began = time.perf_counter()
+        batch_samples = super().get_batch_samples(*args, **kwargs)
+        self.clock.switch("update")  # whatever is not one of the other phases
+        return batch_samples
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        if self._logp_sums is not None:  # here, once a step, and not in `log`, which callbacks of one process may call
+            sums = self.accelerator.reduce(self._logp_sums, reduction="sum")
+            shared, own = (sums[0] / sums[1]).tolist()
             # Every response has one own row and m - 1 shared ones: the difference of means is the mean over pairs.
             self._metrics["train"]["share_grpo/logp_gap"].append(shared - own)
             self._logp_sums = None
+        seconds = self.clock.stop()
+        if seconds:
+            self._metrics["train"]["time/step"].append(time.perf_counter() - self._step_began)
+            for phase, value in seconds.items():
+                self._metrics["train"][f"time/{phase}"].append(value)
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.log_completions:
+            # wandb ends the run over a table whose conversations differ in their parts (image first, or text first).
+            for index, messages in enumerate(self._logs["prompt"]):
+                self._logs["prompt"][index] = _plain_text(messages)
         super().log(logs, start_time)
 
-    # ----------------------------------------------------------------------------------------------------- resume
 
-    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
-        sampler = super()._get_train_sampler(dataset)
-        return _ResumableRepeatSampler(sampler, epoch=lambda: int(self.state.epoch or 0))
+def _keep_adapters_in_float32(model: torch.nn.Module) -> None:
+    """Undo that TRL makes the adapters of a quantised model bfloat16.
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        model = self.model if model is None else model
-        if not self._load_full_weights(resume_from_checkpoint, model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        if not self._load_full_weights(self.state.best_model_checkpoint, self.model):
-            super()._load_best_model()
-
-    def _load_full_weights(self, checkpoint: str, model: Any) -> bool:
-        """Load a fully fine-tuned model's weights by `from_pretrained`, and say whether this was the case for it.
-
-        transformers 5 saves families such as Qwen2.5-VL under the parameter names of their first release, but its
-        `Trainer` reads a checkpoint by the names in the module: none matches, it warns, and the run goes on from the
-        weights it started with. `from_pretrained` knows both names.
-        """
-        if not isinstance(model, PreTrainedModel) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return False  # adapters and sharded checkpoints have ways of their own
-        loaded = type(model).from_pretrained(checkpoint, dtype=model.dtype)
-        model.load_state_dict(loaded.state_dict())
-        return True
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        if self._step % (self.args.steps_per_generation * self.num_iterations) and self._buffered_inputs is not None:
-            path = os.path.join(output_dir, ROLLOUTS_NAME.format(rank=self.args.process_index))
-            torch.save({"step": self._step, "rollouts": self._buffered_inputs}, path)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
-        if checkpoint is None:
-            return
-        self._step = self.state.global_step * self.args.gradient_accumulation_steps
-        path = os.path.join(checkpoint, ROLLOUTS_NAME.format(rank=self.args.process_index))
-        if os.path.exists(path):
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-            self._step = saved["step"]
-            self._buffered_inputs = send_to_device(saved["rollouts"], self.accelerator.device)
-        elif self._step % (self.args.steps_per_generation * self.num_iterations):
-            logger.warning(
-                f"{path} is missing: the responses that were generated before the checkpoint are lost, so new ones are "
-                "generated and the run will differ from one that was not interrupted."
-            )
-
-
-class _ResumableRepeatSampler(RepeatSampler):
-    """TRL's `RepeatSampler`, whose order in an epoch does not depend on how many epochs this process has seen.
-
-    TRL's keeps drawing from one generator, so a run resumed in its third epoch would get the order of the first.
+    With learning rates of GRPO most updates are smaller than bfloat16 can represent: 1e-5 added to 0.02 is 0.02. Mixed
+    precision computes in bfloat16 anyway.
     """
-
-    def __init__(self, sampler: RepeatSampler, epoch: Callable[[], int]) -> None:
-        super().__init__(
-            sampler.data_source,
-            mini_repeat_count=sampler.mini_repeat_count,
-            batch_size=sampler.batch_size,
-            repeat_count=sampler.repeat_count,
-            shuffle=sampler.shuffle,
-            seed=sampler.seed,
-        )
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        if self.shuffle:
-            self.generator.manual_seed(self.seed)
-            for _ in range(self.epoch()):
-                torch.randperm(self.num_samples, generator=self.generator)
-        yield from super().__iter__()
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.float()
 
 
-def drawable_rows(dataset: Any, space: QuestionSpace) -> Any:
-    """Keep the rows of which `space` can draw enough distinct prompts, and make sure that every row has an id.
+def _leave_out_no_images(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Drop the image fields of a micro-batch of text-only rows, which vision towers refuse.
 
-    The images are counted, not decoded. What is dropped is reported with the reason in one warning.
-
-    Raises:
-        UserError: A needed column is missing, or no row is left.
+    TRL cuts a batch that has images into micro-batches, and hands one without any the empty rest.
     """
-    if not isinstance(dataset, (Dataset, IterableDataset)):
-        return dataset  # the parent says what it expects
-    columns = dataset.column_names or []
-    needed = ["problem"] if isinstance(dataset, Dataset) else ["problem", "id"]
-    for column in needed:
-        if columns and column not in columns:
-            raise UserError(
-                f"the training set has no column {column!r} (found: {', '.join(columns)}), which num_variants="
-                f"{space.num_variants} needs to draw prompts: prepare it with `r1sharevl prep`, or set num_variants=1"
-            )
-    if isinstance(dataset, IterableDataset):
-        return dataset.filter(lambda row: space.why_not(row, num_images=len(row.get("images") or [])) is None)
-    if len(dataset) == 0:
-        raise UserError("the training set is empty")
-    if "id" not in columns:
-        dataset = dataset.add_column("id", [str(index) for index in range(len(dataset))])
-    kept: list[int] = []
-    dropped: dict[str, int] = defaultdict(int)
-    wanted = [column for column in ("problem", "variants", "images") if column in columns]
-    start = 0
-    for table in dataset.select_columns(wanted).with_format("arrow").iter(batch_size=1000):
-        counts = pc.list_value_length(table["images"]).to_pylist() if "images" in wanted else [0] * len(table)
-        texts = table.select([column for column in wanted if column != "images"]).to_pylist()
-        for offset, (row, count) in enumerate(zip(texts, counts, strict=True)):
-            reason = space.why_not(row, num_images=count or 0)
-            if reason is None:
-                kept.append(start + offset)
-            else:
-                dropped[reason] += 1
-        start += len(table)
-    if not kept:
-        raise UserError(
-            f"no row of the training set can be drawn {space.num_variants} distinct prompts of ("
-            + "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items())
-            + "): add wordings, allow image transforms, or lower num_variants"
-        )
-    if dropped:
-        logger.warning(
-            f"Dropped {sum(dropped.values())} of {len(dataset)} training rows: "
-            + "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items())
-        )
-        dataset = dataset.select(kept)
-    return dataset
+    pixels = kwargs.get("pixel_values")
+    if pixels is not None and len(pixels) == 0:
+        kwargs = {name: value for name, value in kwargs.items() if name not in _IMAGE_FIELDS}
+    return args, kwargs
+
+
+def _plain_prompt(row: Row) -> Prompt:
+    """The prompt of a row whose question is asked as it stands in the dataset."""
+    text = row["problem"] if "problem" in row else _plain_text(row["prompt"])
+    images = row.get("images") or ([row["image"]] if row.get("image") is not None else [])
+    return Prompt(text, tuple(images), 0, None, None)
+
+
+def _plain_text(messages: str | list[dict[str, Any]]) -> str:
+    """The last message as a text with `<image>` marks."""
+    content = messages if isinstance(messages, str) else messages[-1]["content"]
+    if isinstance(content, str):
+        return content
+    return " ".join(IMAGE_MARK if part["type"] == "image" else str(part.get("text", "")) for part in content)
+
+
+def _images_in_host_memory(rows: dict[str, Any]) -> dict[str, Any]:
+    """Move the images of a generation batch off the GPU until their micro-batch is trained.
+
+    The parent keeps all of them there, 25 MB per pair of a 1-megapixel image, and up to three times: the batch, its
+    copy cut into micro-batches, and the previous batch.
+    """
+    if "pixel_values" in rows:
+        rows["pixel_values"] = rows["pixel_values"].cpu()
+    return rows
 
 
 def _repeat_each(values: list[Any], times: int) -> list[Any]:

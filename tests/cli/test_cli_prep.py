@@ -40,7 +40,7 @@ def test_built_in_set(tmp_path):
     assert len(load_prepared(tmp_path / "set", "validation")) == 6
     for line in ("kept: train", "kept: validation", "question type: ", " other wordings"):
         assert line in result.stdout
-    assert "Next:     r1sharevl train --dataset set --config configs/quickstart.yaml\n" in result.stdout
+    assert "Next:     r1sharevl warmup --data set --out runs/warmup\n" in result.stdout
 
 
 def test_own_data_with_rejected_rows(tmp_path):
@@ -60,7 +60,7 @@ def test_own_data_with_rejected_rows(tmp_path):
         "without an image": "5",
     }
     assert "Rejected: set/rejected.jsonl" in result.stdout
-    assert "Next:     r1sharevl train --dataset set --model_name_or_path " in result.stdout
+    assert "Next:     r1sharevl train --config qwen2_5_vl_3b_lora_24gb --dataset set\n" in result.stdout
     assert len(load_prepared(tmp_path / "set")) == 5
 
 

@@ -179,8 +179,10 @@ def one_wording(rows):
         ({"attn_implementation": "no_such_attention"}, "no_such_attention"),
         ({"lr_scheduler_type": "bumpy"}, "bumpy"),
         ({"optim": "sdg"}, "sdg"),
-        ({"use_vllm": True}, "vllm_mode 'colocate' is refused"),
-        ({"use_vllm": True, "vllm_mode": "server"}, "vLLM is not available"),
+        ({"use_vllm": True}, "use_vllm is set but vLLM is not installed: install it as docs/vllm.md says"),
+        ({"use_vllm": True, "vllm_mode": "server"}, "vLLM is not installed"),
+        ({"max_vllm_logprob_gap": 0.0}, "max_vllm_logprob_gap is 0.0: give a number above 0"),
+        ({"vllm_engine_kwargs": "eager"}, "vllm_engine_kwargs is 'eager': give a mapping"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

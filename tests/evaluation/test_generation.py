@@ -269,6 +269,18 @@ def test_model_file_in_place_of_its_folder(tiny_checkpoint):
         TransformersBackend(tiny_checkpoint / "model.safetensors")
 
 
+def test_weights_that_were_cut_off(tiny_checkpoint, adapter, tmp_path):
+    for name, source, message in (
+        ("model.safetensors", tiny_checkpoint, "cannot be loaded as a vision-language model"),
+        ("adapter_model.safetensors", adapter / "adapter", "does not fit its base model"),
+    ):
+        folder = shutil.copytree(source, tmp_path / name)
+        with (folder / name).open("r+b") as weights:
+            weights.truncate(500)
+        with pytest.raises(UserError, match=f"{message}.*header"):
+            load_model(folder)
+
+
 def test_hub_id_without_a_connection():
     with pytest.raises(UserError, match=r"^nobody/no-such-model: cannot be loaded as a vision-language model"):
         TransformersBackend("nobody/no-such-model")

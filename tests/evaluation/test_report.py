@@ -5,9 +5,10 @@ import re
 import pytest
 
 from r1_sharevl.evaluation import evaluate
-from r1_sharevl.evaluation.markdown import block, cell, code, percent_interval, points_interval, table
+from r1_sharevl.evaluation.markdown import percent_interval, points_interval
 from r1_sharevl.evaluation.report import score_rows
 from r1_sharevl.evaluation.statistics import Estimate
+from r1_sharevl.markdown import block, cell, code, table
 
 
 def test_page_has_scores_groups_pictures_samples_and_mistakes(scripted, boxed, make_rows, tmp_path):

@@ -97,7 +97,14 @@ class RecordingTrainer(ShareGRPOTrainer):
 
 
 def make_trainer(
-    folder, model, processor, reward=hash_reward, dataset=None, trainer_class=RecordingTrainer, **settings
+    folder,
+    model,
+    processor,
+    reward=hash_reward,
+    dataset=None,
+    trainer_class=RecordingTrainer,
+    peft_config=None,
+    **settings,
 ):
     trainer = trainer_class(
         model,
@@ -105,6 +112,7 @@ def make_trainer(
         make_config(folder, **settings),
         make_dataset(16) if dataset is None else dataset,
         processing_class=processor,
+        peft_config=peft_config,
     )
     if isinstance(trainer, RecordingTrainer):
         trainer.reward_funcs = [trainer.recording_reward(function) for function in trainer.reward_funcs]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,16 +70,19 @@ def test_two_ranks_make_the_pairs_rewards_and_advantages_of_one(tmp_path, share)
         assert [a for _, _, a, _ in found] == pytest.approx([a for _, _, a, _ in expected], abs=1e-6)
         assert ranks[0]["rewarded"][step] + ranks[1]["rewarded"][step] == one["rewarded"][step]
         assert any(a for _, _, a, _ in found)
+    assert len(one["logp_gaps"]) == (2 if share else 0)
+    for rank in ranks:
+        assert rank["logp_gaps"] == pytest.approx(one["logp_gaps"], abs=1e-5)
     for name, value in one["parameters"].items():
         torch.testing.assert_close(ranks[0]["parameters"][name], value, rtol=0, atol=1e-6)
 
 
-# Two optimizer steps per generation and six per epoch: 3 is between two generations, 4 at a generation's start,
-# 6 at an epoch's start, 9 between two generations of the second epoch.
+# Two optimizer steps per generation: 3 is between two generations.
 LONG = {
+    "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 1,
     "steps_per_generation": 2,
-    "max_steps": 12,
+    "max_steps": 5,
     "save_strategy": "steps",
     "save_steps": 1,
     "transform_probability": 0.5,
@@ -86,22 +90,29 @@ LONG = {
 
 
 def test_a_killed_and_resumed_run_ends_with_the_same_parameters(tmp_path):
-    run(tmp_path / "whole", settings=LONG, rows=6)
-    expected = result(tmp_path / "whole")
-    for step in (3, 9):
-        out = tmp_path / f"killed_{step}"
-        run(out, settings=LONG, rows=6, kill_after=step, expect=-signal.SIGKILL)
-        assert not (out / "result_0.pt").exists()
-        run(out, settings=LONG, rows=6, resume=str(out / f"checkpoint-{step}"))
-        assert_same_parameters(expected["parameters"], result(out)["parameters"])
-    for step in (4, 6):
-        out = tmp_path / f"from_{step}"
-        run(out, settings=LONG, rows=6, resume=str(tmp_path / "whole" / f"checkpoint-{step}"))
-        assert_same_parameters(expected["parameters"], result(out)["parameters"])
+    killed = tmp_path / "killed"
+    run(killed, settings=LONG, kill_after=3, expect=-signal.SIGKILL)
+    assert not (killed / "result_0.pt").exists()
+    run(killed, settings=LONG, resume=str(killed / "checkpoint-3"), whole=str(tmp_path / "whole"))
+    found = result(killed)
+    assert_same_parameters(found["parameters_of_whole"], found["parameters"])
 
 
-def test_two_ranks_resume_between_two_generations(tmp_path):
-    settings = {**LONG, "per_device_train_batch_size": 4, "max_steps": 5}
-    run(tmp_path / "whole", *TWO_RANKS, settings=settings)
-    run(tmp_path / "resumed", *TWO_RANKS, settings=settings, resume=str(tmp_path / "whole" / "checkpoint-3"))
-    assert_same_parameters(result(tmp_path / "whole")["parameters"], result(tmp_path / "resumed")["parameters"])
+def test_a_signal_to_one_of_two_ranks_stops_both_and_the_run_goes_on_as_if_it_had_not(tmp_path):
+    settings = {**LONG, "save_steps": 2}
+    run(tmp_path, *TWO_RANKS, settings=settings, rank=1, step=2)
+    ranks = [result(tmp_path, rank) for rank in range(2)]
+    assert [results["stopped"]["step"] for results in ranks] == [3, 3]
+    assert [results["stopped"]["exit_code"] for results in ranks] == [143, 143]
+    assert "stopped by SIGTERM after step 3 of 5" in ranks[0]["stopped"]["message"]
+    assert "2 processes as before" in ranks[0]["stopped"]["message"]
+    assert ranks[1]["stopped"]["message"] == "", "the first process speaks for all"
+    for results in ranks:
+        assert results["resumed"]["step"] == 5
+        assert_same_parameters(results["whole"]["parameters"], results["resumed"]["parameters"])
+    assert_same_parameters(ranks[0]["whole"]["parameters"], ranks[1]["whole"]["parameters"])
+    # Parameters that only one process sees to be spoiled, as with FSDP, are saved by none.
+    assert "stopped at step 5: a parameter of another process has values" in ranks[0]["spoiled"]
+    assert re.match(r"stopped at step 5: .*lora_A.* has values that are NaN or infinite", ranks[1]["spoiled"])
+    files = json.loads((tmp_path / "stopped" / "checkpoint-3" / "checkpoint.json").read_text())["files"]
+    assert {"rollouts_0.pt", "rollouts_1.pt", "rng_state_0.pth", "rng_state_1.pth"} <= files.keys()

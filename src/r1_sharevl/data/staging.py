@@ -15,7 +15,9 @@ MANIFEST = "manifest.json"
 
 
 @contextlib.contextmanager
-def staged_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def staged_folder(
+    out: Path, *, overwrite: bool = False, marker: str = MANIFEST, what: str = "prepared set"
+) -> Iterator[Path]:
     """Build a folder beside `out` and give it that name when the block ends well.
 
     A block that raises leaves no trace. A process that is killed leaves a hidden folder `.NAME.partial`, which the
@@ -25,7 +27,9 @@ def staged_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Args:
         out: The folder to make; its parents are made too.
-        overwrite: Replace `out` where it is a folder that prep made.
+        overwrite: Replace `out` where it holds the file `marker`.
+        marker: File that the block writes, and that only folders of this kind hold.
+        what: What such a folder is, for messages.
 
     Yields:
         The empty folder to fill.
@@ -44,11 +48,11 @@ def staged_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         if previous.exists() and not out.exists():
             previous.rename(out)
-        check_replaceable(out, overwrite)
+        check_replaceable(out, overwrite, marker=marker, what=what)
         _empty(staging)
         yield staging
         _sync(staging)
-        _swap(staging, out, previous)
+        _swap(staging, out, previous, marker)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -56,20 +60,22 @@ def staged_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         os.close(lock)
 
 
-def check_replaceable(out: Path, overwrite: bool) -> None:
+def check_replaceable(out: Path, overwrite: bool, *, marker: str = MANIFEST, what: str = "prepared set") -> None:
     """Find out before any work whether a folder may be written.
 
     Args:
         out: The folder.
-        overwrite: Whether a folder that prep made may be replaced.
+        overwrite: Whether a folder that holds the file `marker` may be replaced.
+        marker: File that only folders of this kind hold.
+        what: What such a folder is, for messages.
 
     Raises:
         UserError: `out` exists and may not be replaced.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not (out / MANIFEST).is_file():
-        raise UserError(f"{out}: exists and is no prepared set, so it is not replaced: choose another --out")
+    if not (out / marker).is_file():
+        raise UserError(f"{out}: exists and is no {what}, so it is not replaced: choose another --out")
     if not overwrite:
         raise UserError(f"{out}: exists already: choose another --out, or replace it with --overwrite")
 
@@ -114,8 +120,8 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _swap(staging: Path, out: Path, previous: Path) -> None:
-    if not (out / MANIFEST).exists():
+def _swap(staging: Path, out: Path, previous: Path, marker: str) -> None:
+    if not (out / marker).exists():
         staging.rename(out)
         return
     shutil.rmtree(previous, ignore_errors=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..markdown import block, cell, code, picture, table
 from ..plots import Interval, plot_bars, plot_lengths
-from .markdown import IMAGE_WIDTH, block, cell, code, percent, percent_interval, picture, points_interval, table
+from .markdown import IMAGE_WIDTH, percent, percent_interval, points_interval
 from .predictions import REPORT_FILE
 from .questions import Question, pick_examples, plain_problem
 from .report import EXAMPLES, example_pictures, interval, sampling_in_words

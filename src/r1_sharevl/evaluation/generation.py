@@ -1,12 +1,12 @@
 """Generate responses. A backend turns prompts into responses; the transformers one runs on any torch device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, TextStreamer
 
 from ..errors import UserError
 from ..models.checkpoints import vision_token_ids
@@ -86,6 +86,7 @@ class TransformersBackend:
         model_path: str | Path,
         *,
         sampling: Sampling | None = None,
+        base: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         min_pixels: int | None = None,
@@ -97,6 +98,7 @@ class TransformersBackend:
         Args:
             model_path: Folder of a model or of a PEFT adapter, or a Hub id.
             sampling: How responses are drawn.
+            base: The adapter's base model, where it is not where the adapter says.
             device: `auto` (CUDA, else MPS, else CPU) or a torch device.
             dtype: `auto` (bfloat16 on CUDA, else float32), `bfloat16`, `float16` or `float32`.
             min_pixels: Images with fewer pixels are enlarged to it; None takes what is saved with the checkpoint.
@@ -108,7 +110,9 @@ class TransformersBackend:
         """
         self.sampling = sampling or Sampling()
         self._pixels = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        loaded = load_model(model_path, device=device, dtype=dtype, trust_remote_code=trust_remote_code, **self._pixels)
+        loaded = load_model(
+            model_path, base=base, device=device, dtype=dtype, trust_remote_code=trust_remote_code, **self._pixels
+        )
         self.model, self.processor = loaded.model, loaded.processor
         self._fingerprint = loaded.fingerprint
         tokenizer = self.processor.tokenizer
@@ -128,12 +132,18 @@ class TransformersBackend:
             **self._pixels,
         }
 
-    def generate(self, prompts: Sequence[list[dict[str, Any]]], seed: int) -> list[Response]:
+    def generate(
+        self,
+        prompts: Sequence[list[dict[str, Any]]],
+        seed: int,
+        on_text: Callable[[str], None] | None = None,
+    ) -> list[Response]:
         """Answer a batch of prompts; the global random state is left as it was.
 
         Args:
             prompts: Chat messages with the images in them (`r1_sharevl.prompts.with_images`).
             seed: Seed of the sampling.
+            on_text: Called with each new piece of the response, while it is written; for one prompt only.
 
         Returns:
             One response per prompt, in order.
@@ -152,7 +162,8 @@ class TransformersBackend:
         try:
             with torch.random.fork_rng(devices=cuda), torch.inference_mode():
                 torch.manual_seed(seed)
-                sequences = self.model.generate(**inputs)
+                streamer = None if on_text is None else _Streamer(self.processor.tokenizer, on_text)
+                sequences = self.model.generate(**inputs, streamer=streamer)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"out of memory with {len(prompts)} responses at once: use a smaller batch size (--batch-size)"
@@ -175,6 +186,18 @@ class TransformersBackend:
         tokens = len(ids) if end is None else end + 1
         text = self.processor.tokenizer.decode(ids[:tokens], skip_special_tokens=True)
         return Response(text.strip(), tokens, cut_off=end is None)
+
+
+class _Streamer(TextStreamer):
+    """transformers' streamer, which gives whole words; it calls a function where the original prints."""
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._on_text = on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self._on_text(text)
 
 
 def end_token_ids(config: GenerationConfig, tokenizer: Any) -> list[int]:

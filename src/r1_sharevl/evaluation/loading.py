@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
 
 from ..errors import UserError
-from ..models.checkpoints import ADAPTER_CONFIG, check_checkpoint, first_line, load_processor
+from ..models.checkpoints import ADAPTER_CONFIG, check_checkpoint, first_line, load_processor, why_not_loaded
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _FINGERPRINTED = (
@@ -34,16 +35,19 @@ class LoadedModel:
         model: The model, in evaluation mode on its device.
         processor: Its processor (chat template, tokenizer, image processor).
         fingerprint: Names these weights: another checkpoint in the same folder has another one.
+        peft: The `PeftModel` around `model` where an adapter was put on a base, else None.
     """
 
     model: Any
     processor: Any
     fingerprint: str
+    peft: Any = None
 
 
 def load_model(
     name: str | Path,
     *,
+    base: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
     min_pixels: int | None = None,
@@ -55,6 +59,7 @@ def load_model(
     Args:
         name: A folder with a model, a folder with a PEFT adapter (its base is loaded and the adapter put on it), or a
             model id of the Hugging Face Hub.
+        base: The adapter's base model, where it is not where the adapter says.
         device: `auto` (CUDA, else MPS, else CPU) or a torch device.
         dtype: `auto` (bfloat16 on CUDA, else float32), `bfloat16`, `float16` or `float32`.
         min_pixels: Images with fewer pixels are enlarged to it; None takes what is saved with the checkpoint.
@@ -75,12 +80,20 @@ def load_model(
     precision = resolve_dtype(dtype, place)
     folder = Path(name)
     adapter = folder if (folder / ADAPTER_CONFIG).is_file() else None
-    base = _base_of(adapter) if adapter else str(name)
-    check_checkpoint(base, f"{adapter / ADAPTER_CONFIG}: the base model " if adapter else "")
+    if adapter is None:
+        base = str(name)
+        check_checkpoint(base)
+    elif base is None:
+        base = base_of(adapter)
+        check_checkpoint(base, f"{adapter / ADAPTER_CONFIG}: the base model ")
+    else:
+        check_checkpoint(base, "the base model ")
     try:
         model = AutoModelForImageTextToText.from_pretrained(base, dtype=precision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{base}: cannot be loaded as a vision-language model: {first_line(error)}") from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(
+            f"{base}: cannot be loaded as a vision-language model: {why_not_loaded(base, error)}"
+        ) from error
     # TRL saves the processor next to an adapter; an adapter saved by hand has none of its own.
     has_processor = adapter is not None and (adapter / "tokenizer_config.json").is_file()
     processor = load_processor(
@@ -91,11 +104,13 @@ def load_model(
     )
     if not hasattr(processor, "image_processor"):
         raise UserError(f"{base}: has no image processor (preprocessor_config.json): save the processor with the model")
-    if adapter:
-        model = _put_on(adapter, model)
+    peft = _put_on(adapter, model) if adapter else None
+    if peft is not None:
+        # The base with the adapter's layers inside: `generate` then reads one generation config, its own.
+        model = peft.get_base_model()
     model.requires_grad_(False)
     fingerprint = fingerprint_of(adapter, base, getattr(model.config, "_commit_hash", None))
-    return LoadedModel(model.to(place).eval(), processor, fingerprint)
+    return LoadedModel(model.to(place).eval(), processor, fingerprint, peft)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -131,12 +146,20 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return _DTYPES[dtype]
 
 
-def _base_of(adapter: Path) -> str:
+def base_of(adapter: Path) -> str:
+    """Read which base model an adapter belongs to.
+
+    Raises:
+        UserError: Its config cannot be read, or names none.
+    """
     path = adapter / ADAPTER_CONFIG
     try:
-        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a PEFT adapter's config: {first_line(error)}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: not a PEFT adapter's config: it holds a {type(config).__name__}, not a mapping")
+    base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise UserError(f"{path}: base_model_name_or_path is {base!r}: write the base model's folder or Hub id there")
     return base
@@ -149,9 +172,8 @@ def _put_on(adapter: Path, model: Any) -> Any:
         config = PeftConfig.from_pretrained(str(adapter))
         if config.is_prompt_learning:
             raise UserError(f"{adapter}: {config.peft_type} adapters are not supported, only those that change weights")
-        # The base with the adapter's layers inside: `generate` then reads one generation config, its own.
-        return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        return PeftModel.from_pretrained(model, str(adapter))
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{adapter}: does not fit its base model: {first_line(error)}") from error

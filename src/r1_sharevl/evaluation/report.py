@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..markdown import block, cell, code, picture, table
 from ..plots import Interval, plot_bars, plot_lengths
-from .markdown import IMAGE_WIDTH, block, cell, code, percent, percent_interval, picture, table
+from .markdown import IMAGE_WIDTH, percent, percent_interval
 from .predictions import PREDICTIONS_FILE, REPORT_FILE, SCORES_FILE
 from .questions import Question, QuestionSet, pick_examples, plain_problem
 from .scoring import Prediction

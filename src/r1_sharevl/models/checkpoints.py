@@ -1,5 +1,6 @@
 """What training and evaluation both need of a checkpoint: is it one, its processor, and its vision tokens."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,15 @@ from transformers import AutoProcessor, ProcessorMixin
 from ..errors import UserError
 
 ADAPTER_CONFIG = "adapter_config.json"
-_VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<image>")
+_VISION_TOKENS = re.compile(
+    r"<\|(vision_start|vision_end|vision_pad|image_pad|video_pad)\|>"  # Qwen
+    r"|<\|(image|video|begin_of_image|end_of_image)\|>"  # GLM
+    r"|<(image|video|image_newline)>"  # LLaVA
+    r"|<(start_of_image|end_of_image|image_soft_token)>"  # Gemma 3
+    r"|</?img>|<IMG_CONTEXT>"  # InternVL
+    r"|<(fake_token_around_image|global-img|row_\d+_col_\d+)>"  # Idefics 3, SmolVLM
+    r"|\[IMG(_BREAK|_END)?\]"  # Mistral 3
+)
 _VISION_TOKEN_FIELDS = (
     "image_token_id",
     "image_token_index",
@@ -17,6 +26,8 @@ _VISION_TOKEN_FIELDS = (
     "vision_token_id",
     "vision_start_token_id",
     "vision_end_token_id",
+    "boi_token_index",
+    "eoi_token_index",
 )
 
 
@@ -45,6 +56,17 @@ def check_checkpoint(name: str, whose: str = "") -> None:
         )
         hint = f"did you mean {checkpoints[-1]}?" if checkpoints else "give the folder that save_pretrained wrote"
         raise UserError(f"{whose}{name}: not a model, it has neither config.json nor {ADAPTER_CONFIG}; {hint}")
+
+
+def why_not_loaded(name: str, error: BaseException) -> str:
+    """Say in one line why a model or its processor cannot be loaded; a name that is no folder was looked up on the Hub.
+
+    Args:
+        name: Folder or Hub id.
+        error: What the library said.
+    """
+    reason = first_line(error)
+    return reason if Path(name).exists() else f"there is no such folder here, and from the Hub: {reason}"
 
 
 def load_processor(
@@ -76,20 +98,35 @@ def load_processor(
             padding_side="left",
             truncation_side="left",
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{name}: its processor cannot be loaded: {first_line(error)}") from error
-    if min_pixels is None and max_pixels is None:
-        return processor
-    image_processor: Any = getattr(processor, "image_processor", None)
-    size = getattr(image_processor, "size", None)
-    if size is None or "shortest_edge" not in size or "longest_edge" not in size:
-        raise UserError(f"the processor of {name} takes no pixel bounds: leave min_pixels and max_pixels out")
-    # Qwen-VL's image processors keep the bounds, in pixels, under these names.
-    image_processor.size = {
-        "shortest_edge": min_pixels or size["shortest_edge"],
-        "longest_edge": max_pixels or size["longest_edge"],
-    }
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:  # what a damaged file leads to
+        raise UserError(f"{name}: its processor cannot be loaded: {why_not_loaded(name, error)}") from error
+    if getattr(processor, "text_kwargs", {}).get("return_tensors"):
+        # Pixtral's makes tensors even of prompts of different lengths, and fails; who wants tensors asks for them.
+        processor.text_kwargs = {key: value for key, value in processor.text_kwargs.items() if key != "return_tensors"}
+    if min_pixels is not None or max_pixels is not None:
+        set_pixel_bounds(processor, name, min_pixels, max_pixels)
     return processor
+
+
+def set_pixel_bounds(processor: Any, name: str, min_pixels: int | None, max_pixels: int | None) -> None:
+    """Bound the areas of the images that a processor makes, in pixels; None leaves a bound as it is.
+
+    Raises:
+        UserError: The processor takes no such bounds, or the lower one is above the upper one; `name` says whose it is.
+    """
+    image_processor: Any = getattr(processor, "image_processor", None)
+    # Others, such as Idefics 2, have a size with the same two names that means edges, in pixels, and not areas.
+    if "min_pixels" not in getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", {}):
+        raise UserError(f"the processor of {name} takes no pixel bounds: leave min_pixels and max_pixels out")
+    # Qwen-VL's image processors keep the bounds, as areas in pixels, under these names.
+    lowest = min_pixels or image_processor.size["shortest_edge"]
+    highest = max_pixels or image_processor.size["longest_edge"]
+    if lowest > highest:
+        raise UserError(
+            f"min_pixels ({lowest}) is more than max_pixels ({highest}) for the processor of {name}: give both, the "
+            "smaller one as min_pixels"
+        )
+    image_processor.size = {"shortest_edge": lowest, "longest_edge": highest}
 
 
 def vision_token_ids(processor: Any, config: Any) -> list[int]:
@@ -103,7 +140,7 @@ def vision_token_ids(processor: Any, config: Any) -> list[int]:
         The ids of those that this model has, sorted.
     """
     vocabulary = processor.tokenizer.get_vocab()
-    found = {vocabulary[token] for token in _VISION_TOKENS if token in vocabulary}
+    found = {token_id for token, token_id in vocabulary.items() if _VISION_TOKENS.fullmatch(token)}
     found.update(getattr(config, field, None) for field in _VISION_TOKEN_FIELDS)
     return sorted(token_id for token_id in found if token_id is not None)
 

@@ -25,7 +25,8 @@ GRACE_S = 1.0  # the parent kills at the time limit; this is for when there is n
 def main() -> None:
     """Serve requests until the parent closes the socket; arguments: its process id, the memory limit in bytes."""
     parent, memory_limit = int(sys.argv[1]), int(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, by closing the socket
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent's to handle, by closing the socket
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills even in the middle of a long multiplication in C
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -1,0 +1,1 @@
+"""Starting runs: the packaged recipes, accelerate's launcher, and what this machine can run."""

@@ -1,0 +1,1 @@
+"""What a run will need before it is started: its batches and its memory, from the settings alone."""
