@@ -10,6 +10,8 @@ from rich.text import Text
 
 from r1_sharevl import UserError
 
+from .model_options import Device, DType, MaxPixels, MinPixels, TrustRemoteCode
+
 EXAMPLES = """
 [bold]Examples[/bold]
 
@@ -51,15 +53,11 @@ def chat(
         str | None,
         typer.Option(help="Folder or Hub id of an adapter's base model.", show_default="what the adapter names"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
-    min_pixels: Annotated[
-        int | None, typer.Option(help="Enlarge images with fewer pixels.", show_default="as saved with the model")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Shrink images with more pixels.", show_default="as saved with the model")
-    ] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run the model's own code.")] = False,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    min_pixels: MinPixels = None,
+    max_pixels: MaxPixels = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Ask a model one question about images, with the instruction and the template of its training.
 

@@ -21,6 +21,8 @@ from rich.table import Column, Table
 
 from r1_sharevl import UserError
 
+from .model_options import Device, DType, MaxPixels, MinPixels, TrustRemoteCode
+
 if TYPE_CHECKING:
     from r1_sharevl.evaluation import Comparison, EvalResult, Scores
 
@@ -73,15 +75,11 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Column with sub-scores; may be repeated.", show_default="text columns with few values"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
-    min_pixels: Annotated[
-        int | None, typer.Option(help="Enlarge images with fewer pixels.", show_default="as saved with the model")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Shrink images with more pixels.", show_default="as saved with the model")
-    ] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run the model's own code.")] = False,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    min_pixels: MinPixels = None,
+    max_pixels: MaxPixels = None,
+    trust_remote_code: TrustRemoteCode = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what the eval folder holds.")] = False,
     run: Annotated[
         Path | None,

@@ -176,6 +176,7 @@ def one_wording(rows):
         ({"image_transforms": ["rotate_90"]}, "rotate_90"),
         ({"min_pixels": 0.5}, "min_pixels is 0.5: give a whole number"),
         ({"resume": True}, "no checkpoint to resume from"),
+        ({"output_dir": "short.py"}, "output_dir short.py: short.py is not a folder that can be written"),
         ({"attn_implementation": "no_such_attention"}, "no_such_attention"),
         ({"lr_scheduler_type": "bumpy"}, "bumpy"),
         ({"optim": "sdg"}, "sdg"),

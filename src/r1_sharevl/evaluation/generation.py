@@ -117,9 +117,9 @@ class TransformersBackend:
         self._fingerprint = loaded.fingerprint
         tokenizer = self.processor.tokenizer
         self._end_ids = end_token_ids(self.model.generation_config, tokenizer)
-        self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._end_ids[0]
+        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._end_ids[0]
         self.suppressed_ids = vision_token_ids(self.processor, self.model.config)
-        self.model.generation_config = self._generation_config()
+        self.model.generation_config = generation_config(self.sampling, self._end_ids, pad_id, self.suppressed_ids)
 
     def describe(self) -> dict[str, Any]:
         """Settings, as JSON values, that determine the responses."""
@@ -158,34 +158,62 @@ class TransformersBackend:
             return_dict=True,
             processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
         ).to(self.model.device)
-        cuda = [self.model.device] if self.model.device.type == "cuda" else []
+        streamer = None if on_text is None else _Streamer(self.processor.tokenizer, on_text)
         try:
-            with torch.random.fork_rng(devices=cuda), torch.inference_mode():
-                torch.manual_seed(seed)
-                streamer = None if on_text is None else _Streamer(self.processor.tokenizer, on_text)
-                sequences = self.model.generate(**inputs, streamer=streamer)
+            sequences = generate_seeded(self.model, inputs, seed, streamer=streamer)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"out of memory with {len(prompts)} responses at once: use a smaller batch size (--batch-size)"
             ) from error
-        return [self._response(ids) for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
+        return [cut_at_end(ids, self._end_ids, self.processor.tokenizer) for ids in sequences]
 
-    def _generation_config(self) -> GenerationConfig:
-        greedy = self.sampling.temperature == 0
-        drawn = {"do_sample": True, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p, "top_k": 0}
-        return GenerationConfig(
-            max_new_tokens=self.sampling.max_new_tokens,
-            eos_token_id=self._end_ids,
-            pad_token_id=self._pad_id,
-            suppress_tokens=self.suppressed_ids or None,
-            **({"do_sample": False} if greedy else drawn),
-        )
 
-    def _response(self, ids: list[int]) -> Response:
-        end = next((place for place, token_id in enumerate(ids) if token_id in self._end_ids), None)
-        tokens = len(ids) if end is None else end + 1
-        text = self.processor.tokenizer.decode(ids[:tokens], skip_special_tokens=True)
-        return Response(text.strip(), tokens, cut_off=end is None)
+def generation_config(
+    sampling: Sampling, end_ids: list[int], pad_id: int, suppressed_ids: list[int] | None = None
+) -> GenerationConfig:
+    """Make the generation config that draws as `sampling` says, whatever the checkpoint's own says.
+
+    Args:
+        sampling: How responses are drawn.
+        end_ids: Tokens that end a response.
+        pad_id: Token that fills up the shorter ones.
+        suppressed_ids: Tokens that are never generated.
+    """
+    drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    return GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens,
+        eos_token_id=end_ids,
+        pad_token_id=pad_id,
+        suppress_tokens=suppressed_ids or None,
+        **({"do_sample": False} if sampling.temperature == 0 else drawn),
+    )
+
+
+def generate_seeded(model: Any, inputs: Any, seed: int, **settings: Any) -> list[list[int]]:
+    """Generate from a batch of prompts; the global random state is left as it was.
+
+    Args:
+        model: The model, with its generation config.
+        inputs: What its tokenizer or processor made of the prompts, padded on the left.
+        seed: Seed of the sampling.
+        settings: Further arguments of `model.generate`.
+
+    Returns:
+        The new token ids of each prompt, padded on the right.
+    """
+    cuda = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), torch.inference_mode():
+        torch.manual_seed(seed)
+        sequences = model.generate(**inputs, **settings)
+    new_ids: list[list[int]] = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    return new_ids
+
+
+def cut_at_end(ids: list[int], end_ids: list[int], tokenizer: Any) -> Response:
+    """Make a response of generated token ids, up to the first that ends it."""
+    end = next((place for place, token_id in enumerate(ids) if token_id in end_ids), None)
+    tokens = len(ids) if end is None else end + 1
+    return Response(tokenizer.decode(ids[:tokens], skip_special_tokens=True).strip(), tokens, cut_off=end is None)
 
 
 class _Streamer(TextStreamer):

@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ...errors import UserError
-from ...evaluation.generation import Response, Sampling, end_token_ids
+from ...evaluation.generation import (
+    Response,
+    Sampling,
+    cut_at_end,
+    end_token_ids,
+    generate_seeded,
+    generation_config,
+)
 from ...evaluation.loading import fingerprint_of, resolve_device, resolve_dtype
 from ...models.checkpoints import first_line
 
@@ -50,13 +57,7 @@ class TextBackend:
         self._end_ids = end_token_ids(model.generation_config, self._tokenizer)
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token_id = self._end_ids[0]
-        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        model.generation_config = GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=self._end_ids,
-            pad_token_id=self._tokenizer.pad_token_id,
-            **(drawn if sampling.temperature > 0 else {"do_sample": False}),
-        )
+        model.generation_config = generation_config(sampling, self._end_ids, self._tokenizer.pad_token_id)
         self._fingerprint = fingerprint_of(None, model_path, getattr(model.config, "_commit_hash", None))
         self._model = model.requires_grad_(False).to(place).eval()
 
@@ -91,21 +92,11 @@ class TextBackend:
             padding=True,
             return_tensors="pt",
         ).to(self._model.device)
-        cuda = [self._model.device] if self._model.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices=cuda), torch.inference_mode():
-                torch.manual_seed(seed)
-                sequences = self._model.generate(**inputs)
+            sequences = generate_seeded(self._model, inputs, seed)
         except torch.OutOfMemoryError as error:
             raise UserError(f"out of memory with {len(prompts)} replies at once: use a smaller batch size") from error
-        return [self._response(ids) for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
-
-    def _response(self, ids: list[int]) -> Response:
-        end = next((place for place, token_id in enumerate(ids) if token_id in self._end_ids), None)
-        tokens = len(ids) if end is None else end + 1
-        return Response(
-            self._tokenizer.decode(ids[:tokens], skip_special_tokens=True).strip(), tokens, cut_off=end is None
-        )
+        return [cut_at_end(ids, self._end_ids, self._tokenizer) for ids in sequences]
 
 
 def sees_images(model_path: str, trust_remote_code: bool = False) -> bool:

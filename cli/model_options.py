@@ -1,0 +1,15 @@
+"""Options of every command that loads a model to generate with it."""
+
+from typing import Annotated
+
+import typer
+
+Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
+DType = Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")]
+MinPixels = Annotated[
+    int | None, typer.Option(help="Enlarge images with fewer pixels.", show_default="as saved with the model")
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(help="Shrink images with more pixels.", show_default="as saved with the model")
+]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run the model's own code.")]
