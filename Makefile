@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export GOMP_SPINCOUNT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-vllm test-gpu lint format bench bench-prep bench-eval clean
+.PHONY: help setup quickstart test test-vllm test-gpu lint format bench bench-gpu bench-prep bench-eval clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,8 +54,12 @@ format: setup ## Format the code
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-bench: setup ## Run the speed comparisons
+bench: setup ## Run the speed comparisons: startup, and a training step against TRL's (about 40 minutes, 32 GB)
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/train_step.py --threads 2
+
+bench-gpu: setup ## Measure what a CUDA GPU is wanted for: tests, memory, a training step (10 minutes)
+	PATH=$(CURDIR)/$(BIN):$$PATH bash benchmarks/on_a_gpu.sh
 
 bench-prep: setup ## Measure prep at 5,000 and 50,000 rows (minutes, 6 GB of disk)
 	$(BIN)/python benchmarks/prep_scale.py

@@ -1,14 +1,17 @@
 """Peak GPU memory of a Share-GRPO step, and what `r1sharevl plan` says it should be.
 
     python benchmarks/memory.py --device cuda --model qwen2_5_vl_3b --method qlora
+    python benchmarks/memory.py --device cuda --model qwen2_5_vl_3b --method qlora --shared-prefix off
     python benchmarks/memory.py --device cpu --model tiny        # only shows that it runs: no peak is measured
 
 Random weights in the real architecture, one random image of 1024 x 1024 per question, responses of exactly 512 tokens,
 m = 2 prompts and n = 6 responses each: generation and update of two optimizer steps, so that the optimizer state is
-there. The weights are made in bfloat16 on the host (twice the parameters in bytes: 7 GB for 3B, 17 GB for 7B), saved to
-`--folder`, and loaded from there as any checkpoint is, 4-bit quantisation included.
+there. All 12 pairs of a prompt are one micro-batch. The weights are made in bfloat16 on the host (twice the parameters
+in bytes: 7 GB for 3B, 17 GB for 7B), saved to `--folder`, and loaded from there as any checkpoint is, 4-bit
+quantisation included.
 
-A result measured on a GPU is written to `benchmarks/results/<date>-<device>-memory-<model>-<method>.json`.
+A result measured on a GPU is written to `benchmarks/results/<date>-<device>-memory-<model>-<method>.json`, with
+`-rows` at the end of the name where `--shared-prefix off` trains every row by itself.
 """
 
 import argparse
@@ -108,7 +111,7 @@ def make_data(folder, side):
     Dataset.from_list(rows, features=prepared_features()).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
 
 
-def measure(model, method, device, folder, *, micro_batch=4, length=512, side=1024):
+def measure(model, method, device, folder, *, micro_batch=12, length=512, side=1024, shared_prefix="auto"):
     """Run two steps and return what was planned and what was measured, in bytes per phase."""
     checkpoint, data = folder / f"{model}-weights", folder / f"data-{side}"
     if not (checkpoint / "config.json").exists():
@@ -121,7 +124,7 @@ def measure(model, method, device, folder, *, micro_batch=4, length=512, side=10
             *("--model_name_or_path", str(checkpoint), "--dataset", str(data), "--output_dir", out),
             *("--num_variants", "2", "--num_generations", "12", "--max_completion_length", str(length)),
             *("--generation_kwargs", json.dumps({"min_new_tokens": length})),
-            *("--per_device_train_batch_size", str(micro_batch)),
+            *("--per_device_train_batch_size", str(micro_batch), "--shared_prefix", shared_prefix),
             *("--gradient_accumulation_steps", str(24 // micro_batch), "--max_steps", "2"),
             *("--gradient_checkpointing", "True", "--transform_probability", "0", "--beta", "0.0"),
             *("--report_to", "none", "--save_strategy", "no", "--disable_tqdm", "True", "--num_train_epochs", "9"),
@@ -146,6 +149,8 @@ def measure(model, method, device, folder, *, micro_batch=4, length=512, side=10
         "prompt_tokens": planned.prompt.tokens,
         "response_tokens": length,
         "micro_batch": micro_batch,
+        "shared_prefix": shared_prefix,
+        "tokens_of_a_micro_batch": planned.micro_batch.tokens,
         "planned_parts": {"generate": planned.memory.generate, "update": planned.memory.update},
         "planned": planned.memory.allocated,
         "measured": dict(MeasuredTrainer.peaks) or None,
@@ -164,7 +169,8 @@ def main():
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--model", choices=["tiny", "middle", *MODELS], default="qwen2_5_vl_3b")
     parser.add_argument("--method", choices=list(METHODS), default="qlora")
-    parser.add_argument("--micro-batch", type=int, default=4)
+    parser.add_argument("--micro-batch", type=int, default=12)
+    parser.add_argument("--shared-prefix", choices=["auto", "off"], default="auto", help="off: every row by itself")
     parser.add_argument("--length", type=int, default=512, help="tokens of every response")
     parser.add_argument("--folder", type=Path, default=Path("runs/memory"), help="for the random weights")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
@@ -179,6 +185,7 @@ def main():
         options.folder,
         micro_batch=options.micro_batch,
         length=options.length,
+        shared_prefix=options.shared_prefix,
     )
     for phase, planned in result["planned"].items():
         measured = (result["measured"] or {}).get(phase)
@@ -189,7 +196,8 @@ def main():
     name = torch.cuda.get_device_name()
     result |= {"device": name, "versions": versions(), "date": datetime.date.today().isoformat()}
     short = name.lower().replace(" ", "-")
-    path = options.results / f"{result['date']}-{short}-memory-{options.model}-{options.method}.json"
+    rows = "-rows" if options.shared_prefix == "off" else ""
+    path = options.results / f"{result['date']}-{short}-memory-{options.model}-{options.method}{rows}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(path)
 

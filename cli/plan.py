@@ -94,7 +94,7 @@ def plan(
     from r1_sharevl.planning.command import plan_command
     from r1_sharevl.recipes import find_launch_recipe, find_recipe
 
-    made, advices = plan_command(
+    made, advices, faster = plan_command(
         context.args,
         config=None if config is None else find_recipe(config),
         accelerate=None if accelerate is None else find_launch_recipe(accelerate),
@@ -108,11 +108,18 @@ def plan(
         import json
 
         # Not through rich, which would wrap and colour it.
-        typer.echo(json.dumps({**made.to_dict(), "advice": [dataclasses.asdict(one) for one in advices]}, indent=2))
+        found = {
+            "advice": [dataclasses.asdict(one) for one in advices],
+            "faster": None if faster is None else dataclasses.asdict(faster),
+        }
+        typer.echo(json.dumps({**made.to_dict(), **found}, indent=2))
         return
     _print_batch(console, made)
     _print_memory(console, made)
     _print_verdict(console, made, advices)
+    if faster is not None:
+        words = f"{faster.flags} ({faster.effect}; about {faster.peak / _GIB:.1f} GiB)"
+        console.print(f"Faster: {escape(words)}", soft_wrap=True, highlight=False)
 
 
 def _print_batch(console: Console, made: "Plan") -> None:
@@ -125,6 +132,7 @@ def _print_batch(console: Console, made: "Plan") -> None:
         ("responses generated", f"{batch.responses:,} ({batch.responses_per_process:,} per process, at once)"),
         ("(prompt, response) pairs trained", f"{batch.pairs:,} ({batch.pairs_per_process:,} per process)"),
         ("micro-batches per process", f"{batch.micro_batches:,} of {batch.micro_batch} pairs"),
+        ("tokens of a micro-batch, at most", _tokens_of(made)),
         ("optimizer steps per generation", f"{batch.optimizer_steps:g}"),
         ("questions per optimizer step", f"{batch.questions_per_step:g}"),
         ("optimizer steps per epoch", "unknown" if batch.steps_per_epoch is None else f"{batch.steps_per_epoch:,}"),
@@ -136,6 +144,14 @@ def _print_batch(console: Console, made: "Plan") -> None:
     console.print(table)
     console.print(f"Prompts: {escape(prompt.source)}.", soft_wrap=True, highlight=False)
     console.print()
+
+
+def _tokens_of(made: "Plan") -> str:
+    size = made.micro_batch
+    if size.is_packed:
+        return f"{size.tokens:,}: prompts once ({size.row_tokens:,} in rows by themselves)"
+    reason = made.why_not_shared or "too few pairs of a prompt in it to share"
+    return f"{size.tokens:,}: in rows by themselves ({reason})"
 
 
 def _print_memory(console: Console, made: "Plan") -> None:

@@ -1,5 +1,6 @@
 """What ShareGRPOTrainer relies on inside TRL. This runs first: if it fails, read it before any other failure."""
 
+import dataclasses
 import inspect
 from importlib.metadata import version
 
@@ -8,9 +9,10 @@ from packaging.version import Version
 from trl import GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
-from trl.trainer.utils import RepeatSampler
+from trl.trainer.utils import FusedCausalLMOutput, RepeatSampler, add_fused_lm_head
 
 from r1_sharevl.resumable_trainer import ResumableGRPOTrainer
+from r1_sharevl.shared_work_trainer import SharedWorkGRPOTrainer
 from r1_sharevl.trainer import ShareGRPOTrainer
 from r1_sharevl.vllm.generation import ShareVLLMGeneration
 
@@ -44,6 +46,26 @@ SEAMS = {
     ],
     "_determine_best_metric": ["self", "metrics", "trial"],
     "_get_grad_norm": ["self", "model", "grad_norm"],
+    "_get_per_token_logps_and_entropies": [
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+        "compute_entropy",
+        "compute_aux_loss",
+        "pixel_values",
+        "image_grid_thw",
+        "num_images",
+        "pixel_attention_mask",
+        "spatial_shapes",
+        "num_tiles",
+        "image_sizes",
+        "token_type_ids",
+        "mm_token_type_ids",
+        "image_position_ids",
+    ],
     "_get_train_sampler": ["self", "dataset"],
     "_load_best_model": ["self"],
     "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
@@ -62,11 +84,13 @@ SEAMS = {
     ],
     "_prepare_inputs": ["self", "generation_batch"],
     "_run_epoch": RUN_EPOCH,
+    "_remove_unused_columns": ["self", "dataset", "description"],
     "_save_checkpoint": ["self", "model", "trial"],
     "_save_rng_state": ["self", "output_dir"],
     "_tokenize_prompts": ["self", "prompts"],
     "get_batch_samples": ["self", "epoch_iterator", "num_batches", "device"],
     "log": ["self", "logs", "start_time"],
+    "training_step": ["self", "model", "inputs", "num_items_in_batch"],
 }
 
 
@@ -80,7 +104,7 @@ def test_trl_is_the_version_the_trainer_was_written_for():
 def test_overridden_method_has_the_known_parameters(name):
     assert hasattr(GRPOTrainer, name), f"TRL {version('trl')} has no GRPOTrainer.{name} any more: see trainer.py"
     assert list(inspect.signature(getattr(GRPOTrainer, name)).parameters) == SEAMS[name]
-    assert name == "_tokenize_prompts" or name in {**vars(ResumableGRPOTrainer), **vars(ShareGRPOTrainer)}
+    assert any(name in vars(ours) for ours in (ResumableGRPOTrainer, SharedWorkGRPOTrainer, ShareGRPOTrainer))
 
 
 def test_the_parent_still_works_the_way_the_overrides_assume():
@@ -103,6 +127,55 @@ def test_the_parent_still_works_the_way_the_overrides_assume():
     assert epoch.index("self._get_grad_norm(model") < epoch.index("self.optimizer.step()"), "an update is skipped there"
     assert "generator=self.generator" in inspect.getsource(RepeatSampler.__iter__)
     assert hasattr(grpo_trainer, "shuffle_sequence_dict")
+
+
+def test_the_parent_still_works_the_way_shared_work_assumes():
+    # The prompts come from `inputs`, and where no row has an image column nothing is prepared from images.
+    rollouts = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    for assumption in (
+        'if "images" in inputs[0]:\n',
+        'elif "image" in inputs[0]:\n',
+        "if images is None:\n            images = dataset_images",
+        "elif images is not None:\n            if self.environment_factories",
+        "else:\n            forward_kwargs = {}\n",
+        'self.args.per_device_train_batch_size if mode == "train"',
+        '"prompt_ids": prompt_ids,',
+        '"num_items_in_batch": num_items_in_batch,',
+    ):
+        assert assumption in rollouts, f"gone from GRPOTrainer._generate_and_score_completions: {assumption}"
+    # Old log-probabilities, those of the reference model, and those of the model without its adapters.
+    assert rollouts.count("self._get_per_token_logps_and_entropies(\n") == 3
+    assert rollouts.count("self.processing_class(images=") == 1, "the processor of the rows' images"
+    # A slice of the pixels that ends behind their end holds all of them: distinct images' where rows show more.
+    passes = inspect.getsource(GRPOTrainer._get_per_token_logps_and_entropies)
+    for assumption in (
+        "batch_size = batch_size or input_ids.size(0) ",
+        "rows_per_sample = torch.split(rows_per_image, num_images)\n",
+        'model_inputs["pixel_values"] = pixel_values[row_start:row_end]\n',
+        'model_inputs["image_grid_thw"] = image_grid_thw[img_start:img_end]\n',
+    ):
+        assert assumption in passes, f"gone from GRPOTrainer._get_per_token_logps_and_entropies: {assumption}"
+    loss = inspect.getsource(GRPOTrainer._compute_loss)
+    for assumption in (
+        "per_token_logps, entropies, aux_loss = self._get_per_token_logps_and_entropies(\n            model,",
+        "input_ids = torch.cat([prompt_ids, completion_ids], dim=1)",
+        "loss = (per_token_loss * mask).sum() / mask.sum().clamp(min=1.0)\n",  # bnpo: see docs/batches.md
+        'normalizer = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes',
+    ):
+        assert assumption in loss, f"gone from GRPOTrainer._compute_loss: {assumption}"
+    # Restated in SharedWorkGRPOTrainer._prepare_inputs, but for how the rows are shuffled and cut.
+    micro_batches = inspect.getsource(GRPOTrainer._prepare_inputs)
+    for assumption in (
+        "generate_every = self.args.steps_per_generation * self.num_iterations\n",
+        "if self._step % generate_every == 0 or self._buffered_inputs is None:\n",
+        "generation_batch = self._generate_and_score_completions(generation_batch)\n",
+        "inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]\n",
+    ):
+        assert assumption in micro_batches, f"gone from GRPOTrainer._prepare_inputs: {assumption}"
+    # A packed row brings its labels shifted, and gets a value for every label.
+    assert {"log_probs", "entropy"} <= {entry.name for entry in dataclasses.fields(FusedCausalLMOutput)}
+    assert "labels = shift_labels" in inspect.getsource(add_fused_lm_head)
+    assert 'outputs=("log_probs", "entropy")' in inspect.getsource(GRPOTrainer.__init__)
 
 
 def test_the_vllm_backend_still_works_the_way_ours_assumes():

@@ -65,6 +65,29 @@ def test_settings_written_to_the_run_folder_describe_the_same_run(tmp_path, writ
 
 
 @pytest.mark.parametrize(
+    ("line", "flags", "value"),
+    [
+        ("", [], "auto"),
+        ("shared_prefix: auto", [], "auto"),
+        ("shared_prefix: on", [], "on"),  # a boolean in YAML
+        ("shared_prefix: off", [], "off"),
+        ("shared_prefix: 'off'", [], "off"),
+        ("shared_prefix: false", [], "off"),
+        ("shared_prefix: off", ["--shared_prefix", "on"], "on"),
+        ("", ["--shared-prefix=off"], "off"),
+    ],
+)
+def test_on_and_off_are_what_they_say(tmp_path, write, line, flags, value):
+    config = write(num_generations=4)
+    config.write_text(f"{config.read_text()}{line}\n")
+    parsed = parse_run(flags, config)
+    assert parsed[1].shared_prefix == value
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(settings_of(*parsed)))
+    assert parse_run([], again)[1].shared_prefix == value
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"num_varients": 2}, "run.yaml: unknown setting 'num_varients': did you mean num_variants"),
@@ -77,6 +100,9 @@ def test_settings_written_to_the_run_folder_describe_the_same_run(tmp_path, writ
         ({"advantage_levels": "global"}, r"give a list"),
         ({"advantage_levels": ["globe"]}, "give 'global', 'local' or both"),
         ({"dataset": 5}, "dataset is 5: give text"),
+        ({"dataset": True}, "dataset is True: give text"),
+        ({"shared_prefix": 1}, "shared_prefix is 1: choose from auto, on, off"),
+        ({"shared_prefix": "yes"}, "shared_prefix is 'yes': choose from auto, on, off"),
         ({"per_device_train_batch_size": 5}, "set generation_batch_size to 80"),
         ({"reward_weights": [1.0]}, "reward_weights has 1 values for 2 reward_funcs"),
         ({"model_name_or_path": None}, "no model is named"),
@@ -97,6 +123,7 @@ def test_a_mistake_in_the_file_names_the_setting(write, settings, message):
         (["--num_variants", "x"], "invalid int value: 'x'"),
         (["stray"], "unexpected argument 'stray'"),
         (["--save_strategy", "sometimes"], "sometimes"),
+        (["--shared_prefix", "yes"], "^shared_prefix is 'yes': choose from auto, on, off$"),
     ],
 )
 def test_a_mistake_in_a_flag_names_the_flag(write, flags, message):

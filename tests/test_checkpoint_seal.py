@@ -166,6 +166,8 @@ def test_changed_settings_are_named_and_impossible_ones_refused(tmp_path):
     same = {**same, **constant}
     line = check_settings(config, {**same, "seed": 4, "num_variants": 4}, checkpoint, 4)
     assert line.endswith("num_variants default -> 4; seed 3 -> 4; processes 2 -> 4")
+    line = check_settings(config, {**same, "shared_prefix": "off"}, checkpoint, 2)
+    assert line.endswith("shared_prefix default -> 'off'"), "its steps hold other pairs"
     with pytest.raises(UserError, match=r"\(use_peft True -> default\): set them back"):
         check_settings(config, {"seed": 3, "learning_rate": 1e-6, **constant}, checkpoint, 2)
     for text in ("{", "- a list", "\x00"):

@@ -37,6 +37,8 @@ def test_defaults_are_those_of_the_paper():
         ({"transform_probability": 1.5}, "between 0 and 1"),
         ({"advantage_levels": ["globe"]}, "give 'global', 'local' or both"),
         ({"advantage_levels": []}, "give 'global', 'local' or both"),
+        ({"shared_prefix": "yes"}, "shared_prefix is 'yes': choose from auto, on, off$"),
+        ({"shared_prefix": None}, "shared_prefix is None: choose from auto, on, off$"),
         ({"per_device_train_batch_size": 20}, "not a multiple of the 16 rows .* set generation_batch_size to 80"),
         ({"per_device_train_batch_size": 8}, "set generation_batch_size to 16"),
         ({"generation_batch_size": 100}, r"not a multiple of per_device_train_batch_size.* to 96 or 112"),

@@ -23,6 +23,8 @@ RELEASE_REWARDS = ("accuracy_reward", "format_reward")
 RELEASE_REWARD_WEIGHTS = (0.9, 0.1)
 _GENERATION_SIZES = frozenset({"generation_batch_size", "steps_per_generation"})
 """Two names of one size; TRL refuses to be given both."""
+_SWITCHES = ("shared_prefix",)
+"""Settings that may be `on` or `off`, which YAML reads as true and false: ShareGRPOConfig takes both, and checks."""
 
 
 @dataclass
@@ -237,7 +239,7 @@ def _read_config(path: Path, parser: TrlParser) -> dict[str, Any]:
         if key not in types:
             raise UserError(f"{path}: unknown setting {key!r}{_did_you_mean(str(key), types)}")
         wanted = _wanted(types[key], value)
-        if wanted:
+        if wanted and key not in _SWITCHES:
             raise UserError(f"{path}: {key} is {value!r}: give {wanted}")
     return config
 

@@ -42,6 +42,11 @@ class ShareGRPOConfig(GRPOConfig):
         instruction (`str`, *optional*):
             Text appended to every question that asks for the thinking and the boxed answer (`format_prompt` in the
             release). Evaluate with the same one.
+        shared_prefix (`str`, *optional*, defaults to `"auto"`):
+            Whether the rows of a prompt share its tokens, images and prefill instead of computing them once per row;
+            the results are the same up to rounding. `"auto"` does it in Share-GRPO (`num_variants` above 1) where the
+            model family can, and trains ordinary rows with a line that says why otherwise; `"on"` demands it, also for
+            plain GRPO; `"off"` never does.
         max_vllm_logprob_gap (`float`, *optional*, defaults to `0.1`):
             Largest mean absolute difference, in nats per sampled token, between the log-probabilities that vLLM
             reports and those of the model in training, before the run stops: beyond it the responses are not the
@@ -81,6 +86,13 @@ class ShareGRPOConfig(GRPOConfig):
         default=DEFAULT_INSTRUCTION,
         metadata={"help": "Text appended to every question: asks for the thinking and the boxed answer."},
     )
+    shared_prefix: str = field(
+        default="auto",
+        metadata={
+            "help": "Compute a prompt's tokens and images once for all of its responses: auto (where the model can), "
+            "on or off. The results are the same up to rounding.",
+        },
+    )
     max_vllm_logprob_gap: float | None = field(
         default=0.1,
         metadata={
@@ -117,6 +129,10 @@ class ShareGRPOConfig(GRPOConfig):
         unknown = set(self.advantage_levels) - {"global", "local"}
         if unknown or not self.advantage_levels:
             raise UserError(f"advantage_levels is {self.advantage_levels}: give 'global', 'local' or both")
+        if isinstance(self.shared_prefix, bool):  # YAML reads a bare on or off so
+            self.shared_prefix = "on" if self.shared_prefix else "off"
+        if self.shared_prefix not in ("auto", "on", "off"):
+            raise UserError(f"shared_prefix is {self.shared_prefix!r}: choose from auto, on, off")
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
             self.metric_for_best_model = BEST_METRIC  # transformers' default, the loss, says nothing in GRPO
         if self.max_vllm_logprob_gap is not None and not self.max_vllm_logprob_gap > 0:

@@ -83,6 +83,13 @@ class PhaseClock:
 
         return call
 
+    def seconds(self, phase: str) -> float:
+        """How long a phase has taken so far in this step; 0 outside of a step."""
+        if self._phase is None:
+            return 0.0
+        self.switch(self._phase)
+        return self._seconds.get(phase, 0.0)
+
     def stop(self) -> dict[str, float]:
         """End the step.
 

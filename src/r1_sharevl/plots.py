@@ -212,6 +212,23 @@ CHARTS = (
         tuple(_Curve(f"time/{phase}", phase) for phase in PHASES),
         stacked=True,
     ),
+    Chart(
+        "tokens_per_second",
+        "Speed of generation",
+        "response tokens per second",
+        "Of all processes together. It falls while responses get longer, and with the share of padding.",
+        TIME,
+        (_Curve("generation/tokens_per_second", "training"),),
+    ),
+    Chart(
+        "padding",
+        "Padding in generation",
+        "share of computed positions",
+        "Most of it is responses that have ended while the longest of their batch goes on. vLLM has none.",
+        TIME,
+        (_Curve("generation/padding_share", "training"),),
+        as_percent=True,
+    ),
 )
 """The figures of a run, in the order in which they are read."""
 

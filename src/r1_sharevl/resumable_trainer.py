@@ -110,7 +110,11 @@ class ResumableGRPOTrainer(GRPOTrainer):
         if gather(torch.tensor([int(fits)], device=self.accelerator.device)).all():
             assert saved is not None  # noqa: S101
             # The images stay in the host's memory until their micro-batch is trained.
-            self._buffered_inputs = send_to_device(saved["rollouts"], self.accelerator.device, skip_keys="pixel_values")
+            self._buffered_inputs = send_to_device(
+                saved["rollouts"],
+                self.accelerator.device,
+                skip_keys=["pixel_values", "distinct_images", "image_index"],
+            )
         elif self.accelerator.is_main_process and self._step % (self.args.steps_per_generation * self.num_iterations):
             logger.warning(
                 f"{checkpoint} has no responses that fit these settings, so new ones are generated in the middle of a "

@@ -18,7 +18,7 @@ _FREE = re.compile(
     "|(log|logging|save|eval|hub|dataloader|trackio|collapse|gradient_checkpointing)_.*|gradient_checkpointing"
     "|vllm_(?!importance_).*"
 )
-"""Settings that may change when a run goes on: what it reports, where it saves, how vLLM generates."""
+"""Settings that may change when a run goes on: what it reports, where it saves, how it computes the same."""
 _LENGTH = ("max_steps", "num_train_epochs")
 """Settings that may change where the learning rate does not depend on them."""
 _FIXED = ("use_peft", "lora_r", "lora_target_modules", "train_vision", "load_in_4bit", "load_in_8bit", "optim")

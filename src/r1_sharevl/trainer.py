@@ -21,8 +21,9 @@ from .models.checkpoints import vision_token_ids
 from .phases import PhaseClock, in_phase
 from .prompts import IMAGE_MARK, to_messages
 from .question_space import Prompt, QuestionSpace
-from .resumable_trainer import ResumableGRPOTrainer
+from .rollouts.computed_positions import computed_positions
 from .samples import SAMPLES_FOLDER, Sample, SampleFolder, thumbnail
+from .shared_work_trainer import SharedWorkGRPOTrainer
 from .vllm.agreement import check_gap, gap_sums
 from .vllm.generation import share_grpo_generation
 from .vllm.support import check_vllm_support
@@ -37,7 +38,7 @@ _CONVERSING = ("tools", "environment_factory", "rollout_func")
 """Arguments of the trainer that go on with a conversation after the first response."""
 
 
-class ShareGRPOTrainer(ResumableGRPOTrainer):
+class ShareGRPOTrainer(SharedWorkGRPOTrainer):
     """
     Trainer for Share-GRPO, proposed in [R1-ShareVL: Incentivizing Reasoning Capability of Multimodal Large Language
     Models via Share-GRPO](https://huggingface.co/papers/2505.16673).
@@ -56,6 +57,7 @@ class ShareGRPOTrainer(ResumableGRPOTrainer):
           response's log-probability differs between its own prompt and the others;
         - `get_batch_samples`, `_maybe_log_save_evaluate`: only to time the phases of a step;
         - `log`: only to hand over prompts as texts;
+        - what [`SharedWorkGRPOTrainer`] overrides, so that equal work is done once;
         - what [`ResumableGRPOTrainer`] overrides, so that a run can be stopped and resumed.
 
     Evaluation during training asks each question once, in its original wording and with its images as they are.
@@ -286,7 +288,7 @@ class ShareGRPOTrainer(ResumableGRPOTrainer):
             distinct_ids, distinct_images, _ = self._tokenize_prompts([prompts[row] for row in first_row.values()])
             place = {key: index for index, key in enumerate(first_row)}
             prompt_ids = [distinct_ids[place[key]] for key in self._prompt_keys]
-            if distinct_images is not None:
+            if images is not None and distinct_images is not None:
                 images = [distinct_images[place[key]] for key in self._prompt_keys]
         if images is not None:
             # The parent writes None for a row without images, which processors refuse beside rows with images.
@@ -312,7 +314,13 @@ class ShareGRPOTrainer(ResumableGRPOTrainer):
         if self._draws_prompts:
             # vLLM's server mode sends every `num_generations`-th prompt: equal prompts that follow each other.
             num_generations = self.layout.responses_per_prompt
-        return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
+        before = self.clock.seconds("generate")
+        responses, logprobs = super()._generate_single_turn(
+            prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
+        )
+        if self.model.training:
+            self._log_generation(self.clock.seconds("generate") - before, prompt_ids, responses)
+        return responses, logprobs
 
     def _check_vllm(self, rows: dict[str, Any], logps: torch.Tensor | None) -> None:
         """Hold vLLM's log-probabilities against the trainer's own, on all processes together.
@@ -348,6 +356,29 @@ class ShareGRPOTrainer(ResumableGRPOTrainer):
         return rewards.repeat_interleave(copies, dim=0)
 
     # ---------------------------------------------------------------------------------------------------- metrics
+
+    def _log_generation(self, seconds: float, prompts: list[list[int]], responses: list[list[int]]) -> None:
+        """Log how fast all processes together generated, and how much of what they computed was padding.
+
+        Args:
+            seconds: How long this process took, without handing weights to vLLM; 0 outside of a step.
+            prompts, responses: Token ids of this process's rows.
+        """
+        lengths = [len(response) for response in responses]
+        computed = computed_positions(
+            [len(prompt) for prompt in prompts],
+            lengths,
+            prefilled=self._prefilled_tokens,
+            multiple_of=self.pad_to_multiple_of,
+        )
+        own = torch.tensor([seconds, sum(lengths), computed.total, computed.padding], device=self.accelerator.device)
+        every = gather(own).view(-1, len(own)).cpu()  # (processes, 4)
+        metrics = self._metrics["train"]
+        if seconds:
+            # The processes wait for the slowest.
+            metrics["generation/tokens_per_second"].append((every[:, 1].sum() / every[:, 0].max()).item())
+        if not self.use_vllm and not self.use_transformers_continuous_batching:  # these pad nothing
+            metrics["generation/padding_share"].append((every[:, 3].sum() / every[:, 2].sum()).item())
 
     def _log_question_space(self, rewards: torch.Tensor, first_reward: torch.Tensor, prompts: list[Prompt]) -> None:
         """Log how many questions gave no advantage, and the first reward function's mean per wording and transform.

@@ -13,10 +13,14 @@ from r1_sharevl.planning.activations import (
     decoder_backward,
     decoder_layer,
     decoder_working_set,
+    two_part_attention,
+    two_part_working_set,
     vision_block,
     vision_working_set,
 )
 from r1_sharevl.planning.shapes import language_shape, vision_shape
+from r1_sharevl.shared_prefix.attention import SharedPrefix, two_part_attention_in
+from r1_sharevl.shared_prefix.packing import PromptSpan
 
 HIDDEN, MLP, HEADS, KV_HEADS = 256, 704, 4, 2
 ROWS, TOKENS = 2, 64
@@ -154,6 +158,13 @@ def test_a_decoder_layer_keeps_what_the_formula_says(kind, dtype, autocast, padd
     assert (three - one) / 2 / (ROWS * TOKENS) == pytest.approx(expected, rel=0.03)
 
 
+def test_a_vision_towers_depth_needs_no_alias(monkeypatch):
+    config = qwen3(blocks=3).config
+    monkeypatch.setattr(type(config.vision_config), "attribute_map", {"num_attention_heads": "num_heads"})  # as in 5.17
+    assert not hasattr(config.vision_config, "num_hidden_layers")
+    assert vision_shape(config).layers == 3
+
+
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 @pytest.mark.parametrize(("dtype", "autocast"), [(torch.float32, False), (torch.bfloat16, True)])
 def test_a_vision_block_keeps_what_the_formula_says(family, dtype, autocast, build):
@@ -216,3 +227,90 @@ def test_the_peak_without_gradients(build):
     assert peak_bytes(look) == pytest.approx(
         4 * PATCHES * vision_working_set(vision_shape(model.config), precision), rel=0.15
     )
+
+
+PREFIX, LENGTH, RESPONSES = 96, 8, 12
+PACKED = {  # two prompts with many short responses each, so that the copies of keys and values weigh
+    "tokens": 2 * (PREFIX + RESPONSES * LENGTH),
+    "scored": 2 * RESPONSES * LENGTH,
+    "seen": 2 * RESPONSES * (PREFIX + LENGTH),
+}
+
+
+def packed_pass(model):
+    """The decoder over packed rows, as `packed_log_probs` calls it; attention is set around it."""
+    spans = [PromptSpan(number * PACKED["tokens"] // 2, PREFIX, (LENGTH,) * RESPONSES) for number in range(2)]
+    places = torch.arange(PACKED["tokens"])
+    return model(
+        input_ids=torch.randint(300, 600, (1, PACKED["tokens"])),
+        position_ids=places.expand(3, 1, -1),
+        attention_mask=torch.zeros(1, 1, 0, 0, dtype=torch.bool),
+        shared_prefix=SharedPrefix(spans, torch.device("cpu")),
+        use_cache=False,
+    )
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize(
+    ("kind", "dtype", "autocast"),
+    [("full", torch.float32, False), ("lora", torch.bfloat16, True), ("no dropout", torch.bfloat16, True)],
+    ids=lambda value: str(value).removeprefix("torch."),
+)
+def test_a_decoder_layer_over_packed_rows_keeps_what_the_formula_says(kind, dtype, autocast, family, build):
+    def kept(layers):
+        model = (build(layers) if family == "qwen2_5_vl" else qwen3(layers)).to(dtype).train()
+        if kind != "full":
+            dropout = 0.0 if kind == "no dropout" else 0.05
+            config = LoraConfig(r=16, lora_dropout=dropout, target_modules="all-linear", exclude_modules=".*visual.*")
+            model = get_peft_model(model, config).to(dtype)
+            model.enable_input_require_grads()
+        base = model if kind == "full" else model.get_base_model()
+        with two_part_attention_in(base.get_decoder().config):
+            bytes_ = kept_bytes(lambda: packed_pass(base.model), list(model.parameters()), autocast=autocast)
+        return bytes_, base.config
+
+    (one, _), (three, config) = kept(1), kept(3)
+    shape, precision = language_shape(config), Precision(dtype.itemsize, dtype.itemsize)
+    lora = None if kind == "full" else LoraCost(rank=16, stored=2, dropout=kind == "lora", mask_bytes=2)
+    expected = PACKED["tokens"] * decoder_layer(shape, precision, trained=kind == "full", lora=lora)
+    expected += two_part_attention(shape, precision, **PACKED)
+    assert (three - one) / 2 == pytest.approx(expected, rel=0.08)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
+def test_the_peak_of_a_packed_forward_and_backward_pass(checkpointing, build):
+    layers = 6
+    model = build(layers).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def step():
+        with two_part_attention_in(model.get_decoder().config):
+            packed_pass(model.model.language_model).last_hidden_state.sum().backward()
+
+    step()
+    measured = peak_bytes(step)
+    shape, precision = language_shape(model.config), Precision(4, 4)
+    layer = PACKED["tokens"] * decoder_layer(shape, precision, trained=True)
+    layer += two_part_attention(shape, precision, **PACKED)
+    backward = PACKED["tokens"] * decoder_backward(shape, precision)
+    inputs = PACKED["tokens"] * layers * 4 * HIDDEN
+    expected = (inputs + layer if checkpointing else layers * layer) + backward + 4 * HIDDEN * MLP
+    assert measured == pytest.approx(expected, rel=0.15)
+
+
+def test_the_peak_of_a_packed_pass_without_gradients(build):
+    model = build(3).eval()
+
+    def read():
+        with torch.no_grad(), two_part_attention_in(model.get_decoder().config):
+            packed_pass(model.model.language_model)
+
+    read()
+    shape, precision = language_shape(model.config), Precision(4, 4)
+    expected = max(
+        PACKED["tokens"] * decoder_working_set(shape, precision), two_part_working_set(shape, precision, **PACKED)
+    )
+    assert peak_bytes(read) == pytest.approx(expected, rel=0.15)

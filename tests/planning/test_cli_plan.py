@@ -65,17 +65,31 @@ def test_json_says_the_batch_the_memory_and_the_measured_prompts(config, capfd):
     assert plan["config_source"] == "checkpoint"
     assert plan["fits"] is True
     assert plan["advice"] == []
+    assert plan["faster"] is None  # 8 pairs at once hold both prompts already
+    assert plan["why_not_shared"] is None
+    assert plan["micro_batch"]["tokens"] == 2 * (plan["prompt"]["tokens"] - 1) + 8 * 6
     assert plan["memory"]["peak"] > max(plan["memory"]["allocated"].values()) > plan["memory"]["update"]["weights"]
 
 
 def test_tables_say_what_does_not_fit_and_what_to_change(capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    flags = ["--gpu-memory", "8", "--dataset", "nowhere"]
+    flags = ["--gpu-memory", "6", "--dataset", "nowhere"]
     out, _ = run(capfd, "plan", "--config", "qwen2_5_vl_3b_qlora_12gb", *flags)
-    assert "does not fit in 8.0 GiB" in out
+    assert "does not fit in 6.0 GiB" in out
     assert "What to change, best first" in out
     assert "--max_pixels" in out
     assert "built-in table" in out
+
+
+def test_the_table_says_what_is_shared_and_which_micro_batch_would_be_faster(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    words = ["--config", "qwen2_5_vl_3b_qlora_12gb", "--dataset", "nowhere"]
+    out, _ = run(capfd, "plan", *words, "--gpu-memory", "24")
+    assert "9,784: prompts once (14,564 in rows by themselves)" in out  # 1,592 + 4 x 2,048; 4 x (1,593 + 2,048)
+    assert re.search(r"^Faster: --per_device_train_batch_size 12 --gradient_accumulation_steps 16 ", out, re.M)
+    out, _ = run(capfd, "plan", *words, "--shared_prefix", "off", "--gpu-memory", "24")
+    assert "14,564: in rows by themselves (shared_prefix is off)" in out
+    assert "Faster" not in out
 
 
 def test_sizes_are_checked_for_the_gpus_asked_for(config, capfd):
@@ -99,8 +113,8 @@ def test_the_images_that_wait_in_host_memory_are_told_where_they_are_many(capfd)
     words = ["--accelerate", "fsdp2", "--gpu-memory", "80", "--dataset", "nowhere", "--json"]
     out, _ = run(capfd, "plan", "--config", "qwen2_5_vl_7b_full_8x80gb", *words)
     plan = json.loads(out)
-    # 12,288 pairs on 8 GPUs, each with an image of 5,348 patches of 3 x 2 x 14 x 14 numbers in 4 bytes.
-    each = 1536 * 5348 * 1176 * 4 / 2**30
+    # 12,288 pairs on 8 GPUs, 12 of each prompt, with an image of 5,348 patches of 3 x 2 x 14 x 14 numbers in 4 bytes.
+    each = 1536 / 12 * 5348 * 1176 * 4 / 2**30
     assert any(f"{each:.1f} GiB per process, {8 * each:.0f} GiB for all 8" in one for one in plan["memory"]["notes"])
 
 

@@ -15,7 +15,7 @@ from r1_sharevl.data.schema import prepared_features
 from r1_sharevl.data.synthetic import synthetic_rows
 from r1_sharevl.errors import UserError
 from r1_sharevl.planning.activations import Precision
-from r1_sharevl.planning.advice import advise
+from r1_sharevl.planning.advice import advise, faster
 from r1_sharevl.planning.counting import count_parameters
 from r1_sharevl.planning.memory import GIB, kv_cache_bytes, model_states, optimizer_bytes
 from r1_sharevl.planning.plan import Planner
@@ -40,14 +40,16 @@ def plan_of(flags, *, config=None, gpus=1, card=None, sharding=None):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_is_estimated_to_fit_the_card_in_its_name_and_takes_the_advice_for_half_of_it(path):
+def test_every_recipe_is_estimated_to_fit_the_card_in_its_name_and_takes_the_advice_for_a_smaller_one(path):
     cards = cards_of(path.stem)
     name = "fsdp2" if cards.count > 1 else "single_gpu"
     sharding = sharding_from_file(find_launch_recipe(name), cards.count)
     planner, made, settings = plan_of([], config=path, gpus=cards.count, card=cards.gigabytes, sharding=sharding)
     gib = {phase: round(size / GIB, 1) for phase, size in made.memory.allocated.items()}
     assert made.fits, f"{path.name}: {made.memory.peak / GIB:.1f} of {cards.gigabytes} GiB, {gib}"
-    planner.card_bytes = int(cards.gigabytes * GIB / 2)
+    assert made.micro_batch.is_packed
+    assert made.batch.prompts_per_micro_batch == 1, "a micro-batch keeps to one prompt"
+    planner.card_bytes = int(made.memory.peak * 0.7)
     made = planner.plan_settings(settings, sharding)
     advices = advise(planner, settings, made)
     assert made.fits is False
@@ -99,7 +101,7 @@ def test_weights_gradients_and_optimizer_state_are_those_of_a_real_step(kind, ti
     run, planned_args, model_args = parse_run(flags, None, planned_config(1))
     from r1_sharevl.planning.memory import Workload
 
-    work = Workload(planned_args, model_args, run.train_vision, None, None, Sharding())
+    work = Workload(planned_args, model_args, run.train_vision, None, None, Sharding(), 32)
     states = model_states(count_parameters(trainer.model), work)
     assert states["optimizer state"] == state
     assert states["gradients"] == sum(gradients.values())
@@ -163,6 +165,67 @@ def test_sharding_divides_what_it_should():
 def test_what_should_save_memory_does(more, part, phase):
     before, after = (plan_of(SEVEN_B + extra)[1].memory for extra in ([], more))
     assert getattr(after, phase)[part] < 0.8 * getattr(before, phase)[part]
+
+
+def test_sharing_prompts_saves_memory_in_both_phases_and_off_is_as_it_was():
+    flags = [*SEVEN_B, "--use_peft", "--dtype", "bfloat16", "--per_device_train_batch_size", "12"]
+    flags += ["--gradient_accumulation_steps", "2"]
+    on, off = (plan_of([*flags, "--shared_prefix", wish])[1] for wish in ("auto", "off"))
+    assert on.why_not_shared is None
+    assert off.why_not_shared == "shared_prefix is off"
+    image = 5348 * 1176 * 4
+    # 24 pairs of one question: its two prompts go in once each, and a micro-batch holds one of them.
+    assert (on.memory.update["images"], off.memory.update["images"]) == (image, 12 * image)
+    # While the last tokens are sampled, which takes most: TRL's `generate` still holds the images of all 12 rows.
+    assert "images" not in on.memory.generate
+    assert off.memory.generate["images"] == 12 * image
+    assert on.memory.update["activations"] < 0.8 * off.memory.update["activations"]
+    assert on.memory.update["logits"] == off.memory.update["logits"]
+    assert on.memory.peak < 0.8 * off.memory.peak
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ([], None),
+        (["--num_variants", "1"], "plain GRPO"),
+        (["--num_variants", "1", "--shared_prefix", "on"], None),
+        (["--attn_implementation", "flash_attention_2"], None),
+        (["--attn_implementation", "paged|sdpa"], "not known to compute what sdpa computes"),
+        (["--shared_prefix", "off"], "off"),
+        (["--torch_compile", "True"], "torch_compile compiles anew"),
+        (["--neftune_noise_alpha", "5"], "neftune_noise_alpha depends on the length of a row"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_plan_says_why_rows_do_not_share(more, reason):
+    found = plan_of([*SEVEN_B, *more])[1]
+    assert found.why_not_shared is None if reason is None else reason in found.why_not_shared
+    assert found.micro_batch.is_packed == (reason is None)
+
+
+def test_the_faster_micro_batch_holds_a_prompts_pairs_together_and_leaves_room():
+    flags = [*SEVEN_B, "--use_peft", "--dtype", "bfloat16", "--per_device_train_batch_size", "2"]
+    flags += ["--gradient_accumulation_steps", "12", "--max_completion_length", "256"]
+    planner, made, settings = plan_of(flags)
+    assert faster(planner, settings, made) is None, "nobody knows what the card holds"
+    planner.card_bytes = 80 * GIB
+    best = faster(planner, settings, made)
+    assert best.flags.startswith("--per_device_train_batch_size 12 --gradient_accumulation_steps 2 ")
+    again = planner.plan(*parse_run([*flags, *best.flags.split()], None, planned_config(1)), Sharding())
+    assert again.memory.peak == best.peak > made.memory.peak
+    assert again.batch.questions_per_step == made.batch.questions_per_step
+    share = (
+        1 - again.micro_batch.tokens * again.batch.micro_batches / made.micro_batch.tokens / made.batch.micro_batches
+    )
+    assert f"{share:.0%} fewer tokens" in best.effect
+    planner.card_bytes = int(best.peak / 0.9) - GIB // 10  # too tight for 12
+    assert faster(planner, settings, made).flags.startswith("--per_device_train_batch_size 6 ")
+    planner.card_bytes = 80 * GIB
+    best_settings = settings_of(*parse_run([*flags, *best.flags.split()], None, planned_config(1)))
+    assert faster(planner, best_settings, again) is None
+    off = planner.plan(*parse_run([*flags, "--shared_prefix", "off"], None, planned_config(1)), Sharding())
+    assert faster(planner, settings, off) is None
 
 
 def test_checkpointing_saves_most_of_the_activations():

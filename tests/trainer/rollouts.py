@@ -83,7 +83,8 @@ class RecordingTrainer(ShareGRPOTrainer):
 
     def _generate(self, prompts):
         if self.model.training:
-            self.asked.append(prompts)
+            shared = self._conversations  # its prompts have numbers for images
+            self.asked.append(prompts if shared is None else [shared.with_images(prompt) for prompt in prompts])
         return super()._generate(prompts)
 
     def recording_reward(self, function):
@@ -117,6 +118,15 @@ def make_trainer(
     if isinstance(trainer, RecordingTrainer):
         trainer.reward_funcs = [trainer.recording_reward(function) for function in trainer.reward_funcs]
     return trainer
+
+
+def pixels_of(trained):
+    """The pixel values of each image of each row of a recorded batch, as the model takes them."""
+    if "distinct_images" in trained:
+        pixels = trained["distinct_images"]["pixel_values"]
+        return [[pixels[number] for number in row if number >= 0] for row in trained["image_index"].tolist()]
+    images = iter(trained["pixel_values"].split(trained["image_grid_thw"].prod(-1).tolist()))
+    return [[next(images) for _ in range(count)] for count in trained["num_images"]]
 
 
 def rows_of(trained):

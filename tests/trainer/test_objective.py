@@ -48,8 +48,8 @@ def objective(model, processor, batch, old, epsilon):
     return total / pairs
 
 
-@pytest.mark.parametrize("m", [2, 3])
-def test_gradient_equals_the_formula(tmp_path, tiny_model, processor, m):
+@pytest.mark.parametrize(("m", "shared_prefix"), [(2, "on"), (2, "off"), (3, "on")])
+def test_gradient_equals_the_formula(tmp_path, tiny_model, processor, m, shared_prefix):
     initial = copy.deepcopy(tiny_model)
     recorder = GradientRecorder()
     trainer = make_trainer(
@@ -57,6 +57,7 @@ def test_gradient_equals_the_formula(tmp_path, tiny_model, processor, m):
         tiny_model,
         processor,
         num_variants=m,
+        shared_prefix=shared_prefix,
         num_generations=3 * m,
         per_device_train_batch_size=3 * m * m,
         gradient_accumulation_steps=2,  # two questions

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 import torch
 from datasets import Dataset
-from rollouts import hash_reward, make_dataset, make_trainer, rows_of
+from rollouts import hash_reward, make_dataset, make_trainer, pixels_of, rows_of
 
 
 def plain_advantages(rewards, levels=("global", "local")):
@@ -93,15 +93,14 @@ def test_without_sharing_every_response_trains_under_its_own_prompt(tmp_path, ti
     assert [a for _, _, a, _ in rows] == pytest.approx(expected, abs=1e-5)
 
 
-def test_images_of_a_row_are_those_of_its_prompt(tmp_path, tiny_model, processor):
-    trainer = make_trainer(tmp_path, tiny_model, processor, transform_probability=0.5, max_steps=3)
+@pytest.mark.parametrize("shared_prefix", ["on", "off"])
+def test_images_of_a_row_are_those_of_its_prompt(tmp_path, tiny_model, processor, shared_prefix):
+    settings = {"shared_prefix": shared_prefix, "transform_probability": 0.5, "max_steps": 3}
+    trainer = make_trainer(tmp_path, tiny_model, processor, **settings)
     trainer.train()
     hinted = []
     for trained, dataset_rows in zip(trainer.trained, trainer.dataset_rows, strict=True):
-        patches = trained["image_grid_thw"].prod(-1).tolist()
-        for pixels, row, (prompt, *_) in zip(
-            trained["pixel_values"].split(patches), dataset_rows, rows_of(trained), strict=True
-        ):
+        for (pixels,), row, (prompt, *_) in zip(pixels_of(trained), dataset_rows, rows_of(trained), strict=True):
             text = processor.tokenizer.decode(prompt).split("<|im_start|>user\n")[1]
             text = re.sub(r"<\|vision_start\|>.*<\|vision_end\|>", "", text)
             wordings = [wording.replace("<image>", "").strip() for wording in (row["problem"], *row["variants"])]
@@ -125,7 +124,8 @@ def test_rewards_of_none_leave_the_response_out(tmp_path, tiny_model, processor)
     assert any(advantage for *_, advantage, _ in rows)
 
 
-def test_text_only_and_multi_image_rows_train_in_one_batch(tmp_path, tiny_model, processor):
+@pytest.mark.parametrize("shared_prefix", ["on", "off"])
+def test_text_only_and_multi_image_rows_train_in_one_batch(tmp_path, tiny_model, processor, shared_prefix):
     features, rows = make_dataset(1).features, list(make_dataset(4))
     pictures = [row["images"][0] for row in rows]
     texts = ["First <image> then <image>: which has more dots?", "Which of <image> and <image> shows more dots?"]
@@ -137,6 +137,7 @@ def test_text_only_and_multi_image_rows_train_in_one_batch(tmp_path, tiny_model,
         tiny_model,
         processor,
         dataset=dataset,
+        shared_prefix=shared_prefix,
         per_device_train_batch_size=16,
         max_steps=2,
         transform_probability=0.8,
@@ -145,4 +146,4 @@ def test_text_only_and_multi_image_rows_train_in_one_batch(tmp_path, tiny_model,
     seen = Counter(len(row["images"]) for rows in trainer.dataset_rows for row in rows)
     assert set(seen) == {0, 1, 2}
     for trained, rows in zip(trainer.trained, trainer.dataset_rows, strict=True):
-        assert trained["num_images"] == [len(row["images"]) for row in rows]
+        assert [len(images) for images in pixels_of(trained)] == [len(row["images"]) for row in rows]

@@ -29,8 +29,12 @@ class KillAfterSave(TrainerCallback):
 class PlaceSeededTrainer(RecordingTrainer):
     """Samples each response on its own, seeded by its place in the whole batch, so that ranks do not matter."""
 
+    def _generate(self, prompts):
+        self.prompts = prompts
+        return super()._generate(prompts)
+
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations):
-        own = self.asked[-1][:: self.layout.copies]
+        own = self.prompts[:: self.layout.copies]
         completions = []
         for index, prompt in enumerate(own):
             torch.manual_seed(1000 * self.state.global_step + self.accelerator.process_index * len(own) + index)

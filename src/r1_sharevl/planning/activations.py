@@ -124,6 +124,42 @@ def decoder_working_set(shape: LanguageShape, precision: Precision) -> float:
     return 3 * precision.compute * shape.mlp + shape.hidden * (2 * precision.stored + precision.compute)
 
 
+def two_part_attention(
+    shape: LanguageShape, precision: Precision, *, tokens: int, scored: int, seen: int, grouped: bool = True
+) -> float:
+    """Bytes that a decoder layer keeps over packed rows beyond `decoder_layer` without padding.
+
+    The keys and values that each response sees are copied into a rectangle, and so are its queries where responses
+    differ in length; the pieces of the result are joined.
+
+    Args:
+        shape: The language model.
+        precision: Dtypes.
+        tokens: Of the packed rows.
+        scored: Of the responses.
+        seen: Keys that the responses' tokens see, added up over the responses.
+        grouped: Whether the kernels take fewer key and value heads than query heads; without, they are repeated first.
+    """
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    repeated = 0 if grouped else 2 * tokens * (queries - keys)
+    copied = scored * queries + 2 * seen * (keys if grouped else queries)
+    return precision.compute * (tokens * queries + repeated + copied)
+
+
+def two_part_working_set(
+    shape: LanguageShape, precision: Precision, *, tokens: int, scored: int, seen: int, grouped: bool = True
+) -> float:
+    """Bytes that attention over packed rows needs at its worst while it runs without gradients.
+
+    Queries, keys and values, their copies, and the pieces of the result; beside them the residual stream twice. See
+    `two_part_attention` for the arguments.
+    """
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    own = tokens * (queries + 2 * keys)
+    kept = two_part_attention(shape, precision, tokens=tokens, scored=scored, seen=seen, grouped=grouped)
+    return precision.compute * (own + scored * queries) + kept + tokens * shape.hidden * 2 * precision.stored
+
+
 def decoder_backward(shape: LanguageShape, precision: Precision) -> float:
     """Bytes per token of the gradients alive at the worst moment of a layer's backward pass.
 

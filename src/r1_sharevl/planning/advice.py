@@ -70,6 +70,41 @@ def advise(planner: Planner, settings: Mapping[str, Any], plan: Plan) -> list[Ad
     return advices
 
 
+def faster(planner: Planner, settings: Mapping[str, Any], plan: Plan) -> Advice | None:
+    """Look for the micro-batch that holds most pairs of a prompt together, and so computes its tokens least often.
+
+    Args:
+        planner: The run's planner.
+        settings: The run's settings.
+        plan: Their plan, which fits the card.
+
+    Returns:
+        The change, if it saves at least 5 % of the update's tokens and leaves 10 % of the card free, as the estimate
+        has not been held against GPUs; None if there is none, the card is not known, or rows do not share prompts.
+    """
+    if plan.why_not_shared is not None or planner.card_bytes is None:
+        return None
+    batch, accumulation = plan.batch, settings.get("gradient_accumulation_steps", 1)
+    tokens = plan.micro_batch.tokens * batch.micro_batches
+    for size in range(batch.pairs_per_prompt, 0, -1):
+        if batch.pairs_per_prompt % size or batch.micro_batch * accumulation % size:
+            continue
+        changes = {
+            "per_device_train_batch_size": size,
+            "gradient_accumulation_steps": batch.micro_batch * accumulation // size,
+            "generation_batch_size": batch.pairs,
+        }
+        tried = _try(planner, settings, changes, plan.sharding)
+        if tried is None or tried.memory.peak > 0.9 * planner.card_bytes:
+            continue
+        less = 1 - tried.micro_batch.tokens * tried.batch.micro_batches / tokens
+        if less < 0.05:
+            return None
+        effect = f"same batches, {less:.0%} fewer tokens through the model: {size} pairs of a prompt share it"
+        return Advice(_flags(changes, plan.sharding, plan.sharding), tried.memory.peak, tried.fits, effect)
+    return None
+
+
 def _takes_more_gpus(advice: Advice) -> bool:
     return "--num-processes" in advice.flags
 

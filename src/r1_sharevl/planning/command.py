@@ -8,7 +8,7 @@ import torch
 
 from ..arguments import parse_run, settings_of
 from ..recipes import cards_of
-from .advice import Advice, advise
+from .advice import Advice, advise, faster
 from .plan import Plan, Planner
 from .settings import planned_config
 from .sharding import Sharding, sharding_from_file
@@ -22,7 +22,7 @@ def plan_command(
     gpus: int | None = None,
     card_bytes: int | None = None,
     data: Path | None = None,
-) -> tuple[Plan, list[Advice]]:
+) -> tuple[Plan, list[Advice], Advice | None]:
     """Plan the run that `r1sharevl train` would start with the same words.
 
     Args:
@@ -34,7 +34,8 @@ def plan_command(
         data: Prepared set to measure prompts in; None takes the run's, if it exists.
 
     Returns:
-        The plan, and where it does not fit the card, the changes to make, best first.
+        The plan; where it does not fit the card, the changes to make, best first; and where it does, the micro-batch
+        that would be faster, if any.
 
     Raises:
         UserError: A setting, a file or the model is not usable.
@@ -56,8 +57,10 @@ def plan_command(
         )
         memory = dataclasses.replace(plan.memory, notes=(*plan.memory.notes, written_for))
         plan = dataclasses.replace(plan, memory=memory)
-    advices = advise(planner, settings_of(run, args, model_args), plan) if plan.fits is False else []
-    return plan, advices
+    settings = settings_of(run, args, model_args)
+    if plan.fits is False:
+        return plan, advise(planner, settings, plan), None
+    return plan, [], faster(planner, settings, plan)
 
 
 def card_here() -> int | None:

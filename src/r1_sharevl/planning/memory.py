@@ -6,6 +6,7 @@ transformers 5.23, accelerate 1.15 and torch 2.15.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from trl import ModelConfig
@@ -18,11 +19,14 @@ from .activations import (
     decoder_backward,
     decoder_layer,
     decoder_working_set,
+    two_part_attention,
+    two_part_working_set,
     vision_block,
     vision_working_set,
 )
 from .batch import BatchPlan
 from .counting import ParameterCount
+from .pass_size import PassSize, pass_size
 from .prompt_size import PromptSize
 from .shapes import LanguageShape, VisionShape
 from .sharding import Sharding
@@ -77,7 +81,18 @@ class MemoryEstimate:
 
 @dataclass(frozen=True)
 class Workload:
-    """All that decides memory beside the model itself."""
+    """All that decides memory beside the model itself.
+
+    Attributes:
+        args, model_args: The run's settings.
+        train_vision: Whether the vision tower is trained; None trains it in full fine-tuning only.
+        batch: The run's batches.
+        prompt: Its prompts.
+        sharding: How the model is spread over GPUs.
+        hidden_size: Of the decoder.
+        card_bytes: Memory of the card, or None.
+        shares: Whether rows of the same prompt share its tokens and images.
+    """
 
     args: ShareGRPOConfig
     model_args: ModelConfig
@@ -85,7 +100,32 @@ class Workload:
     batch: BatchPlan
     prompt: PromptSize
     sharding: Sharding
+    hidden_size: int
     card_bytes: int | None = None
+    shares: bool = False
+
+    @property
+    def micro_batch(self) -> PassSize:
+        """One pass through the model."""
+        flash = "flash" in (self.model_args.attn_implementation or "")
+        return pass_size(
+            self.batch,
+            self.prompt,
+            self.args,
+            shares=self.shares,
+            needs_mask=not flash,
+            hidden_size=self.hidden_size,
+        )
+
+    @property
+    def images_per_process(self) -> int:
+        """Images of a generation batch that a process holds, each as often as it is there, at most."""
+        batch = self.batch
+        if not self.shares:
+            return batch.pairs_per_process * self.prompt.images
+        # A transform makes an image of its own; the prompts of a question show the same one otherwise.
+        same = 1 if self.args.transform_probability > 0 else self.args.num_variants
+        return -(-batch.prompts_per_process // same) * self.prompt.images
 
 
 def estimate_memory(
@@ -100,39 +140,32 @@ def estimate_memory(
     """
     args, batch, prompt = work.args, work.batch, work.prompt
     precision = precision_of(work.args, work.model_args)
-    tokens = prompt.tokens + args.max_completion_length
     held = model_states(count, work)
     gradients = held.pop("gradients")
     # Generation starts between two optimizer steps, where gradients are None, unless the two do not divide.
     if args.steps_per_generation * args.num_iterations % args.gradient_accumulation_steps:
         held["gradients"] = gradients
-    sampling, scoring = dict(held), dict(held)
-    # grpo_trainer.py, `_generate_and_score_completions`: the images of all rows are on the device to be scored;
-    # after that our trainer keeps them in host memory.
-    scoring["images"] = batch.pairs_per_process * prompt.pixel_bytes
-    rows = batch.responses_per_process
+    micro_batch = work.micro_batch
+    images = work.images_per_process * prompt.image.pixel_bytes
+    # grpo_trainer.py, `_generate_and_score_completions`: the images of all rows are on the device to be scored; after
+    # that our trainer keeps them in host memory. Where rows share them, each pass fetches its own from there.
+    moments = [{**held, "images": micro_batch.pixel_bytes if work.shares else images}]
+    scoring = moments[0]
+    if _scores_old(args):
+        scoring["activations"] = _scoring_working_set(language, vision, precision, work)
+        if work.sharding.kind in ("fsdp2", "zero3"):
+            scoring["gathered weights"] = _gathered(count, precision, work.sharding)
     if args.use_vllm:
-        sampling |= _vllm(args, work.card_bytes)
+        moments.append(held | _vllm(args, work.card_bytes))
         if not args.vllm_enable_sleep_mode:
             scoring |= _vllm(args, work.card_bytes)
     else:
-        sampling["images"] = rows * prompt.pixel_bytes
-        sampling["kv cache"] = kv_cache_bytes(language, precision, rows, tokens)
-        sampling |= _generation_working_set(language, vision, precision, work)
-        if work.sharding.kind == "zero3" and args.ds3_gather_for_generation:
-            # trl/models/utils.py: all parameters are gathered for generation.
-            sampling["gathered weights"] = count.total * precision.compute
-        elif work.sharding.kind == "fsdp2":
-            sampling["gathered weights"] = _fsdp_gathered(count, precision)
-    if _scores_old(args):
-        scoring["activations"] = _scoring_working_set(language, vision, precision, work, tokens)
-        if work.sharding.kind in ("fsdp2", "zero3"):
-            scoring["gathered weights"] = _gathered(count, precision, work.sharding)
-    generate = max(sampling, scoring, key=lambda parts: sum(parts.values()))
+        moments += [held | moment for moment in _sampling(count, language, vision, precision, work)]
+    generate = max(moments, key=lambda parts: sum(parts.values()))
     update = dict(held)
     update["gradients"] = gradients
-    update["images"] = batch.micro_batch * prompt.pixel_bytes
-    update |= _update(count, language, vision, precision, work, tokens)
+    update["images"] = micro_batch.pixel_bytes
+    update |= _update(count, language, vision, precision, work)
     if not args.vllm_enable_sleep_mode:
         update |= _vllm(args, work.card_bytes)  # it keeps its share while the model is trained
     notes = []
@@ -140,11 +173,10 @@ def estimate_memory(
         # grpo_trainer.py: without adapters to switch off, a second model of the same dtype is loaded.
         reference = count.bytes_of(adapter=False) // _parameter_shards(work.sharding)
         generate["reference model"] = update["reference model"] = reference
-    waiting = batch.pairs_per_process * prompt.pixel_bytes  # trainer.py, `_images_in_host_memory`
-    if waiting * batch.processes > _MUCH_HOST_MEMORY:
+    if images * batch.processes > _MUCH_HOST_MEMORY:
         notes.append(
-            f"in host memory, the images of a generation batch take up to {waiting / GIB:.1f} GiB per process, "
-            f"{waiting * batch.processes / GIB:.0f} GiB for all {batch.processes}"
+            f"in host memory, the images of a generation batch take up to {images / GIB:.1f} GiB per process, "
+            f"{images * batch.processes / GIB:.0f} GiB for all {batch.processes}"
         )
     if args.optim.value.startswith("paged"):
         notes.append("paged optimizer state moves to host memory when the GPU is full: it is not counted")
@@ -255,43 +287,40 @@ def _update(
     vision: VisionShape | None,
     precision: Precision,
     work: Workload,
-    tokens: int,
 ) -> dict[str, int]:
     """Activations, logits and temporary copies of one micro-batch's forward and backward pass."""
-    args, prompt = work.args, work.prompt
-    rows = work.batch.micro_batch
+    args, size = work.args, work.micro_batch
     full = not work.model_args.use_peft
-    flash = "flash" in (work.model_args.attn_implementation or "")
-    padded = 0 if flash or rows == 1 else tokens
     lora = lora_cost(work)
-    layer = decoder_layer(language, precision, trained=full, lora=lora, padded_to=padded) * rows * tokens
-    backward = decoder_backward(language, precision) * rows * tokens
-    patches = rows * prompt.patches
+    layer = decoder_layer(language, precision, trained=full, lora=lora, padded_to=size.padded_to) * size.tokens
+    if size.is_packed:
+        layer += two_part_attention(language, precision, **_packed(size, precision))
+    backward = decoder_backward(language, precision) * size.tokens
     block = blocks = 0.0
     vision_trained = False
     if vision is not None:
-        block = vision_block(vision, precision) * patches
+        block = vision_block(vision, precision) * size.patches
         # A frozen tower keeps nothing: training.py lets gradients end at the text embeddings.
         vision_trained = any(one.trainable and one.part == "vision" for one in count.parameters)
         if vision_trained:
             blocks = vision.layers * (
-                precision.stored * vision.hidden * patches if args.gradient_checkpointing else block
+                precision.stored * vision.hidden * size.patches if args.gradient_checkpointing else block
             )
     # The boolean mask of padded rows, once for all layers.
-    mask = rows * padded * padded
+    mask = size.padded_to and size.tokens * size.padded_to
     # Rotary tables, embeddings, final norm: input, float32 copy, output.
-    ends = rows * tokens * (language.hidden * (2 * precision.stored + 4) + 2 * 4 * language.head_dim)
+    ends = size.tokens * (language.hidden * (2 * precision.stored + 4) + 2 * 4 * language.head_dim)
     if args.gradient_checkpointing:
         # Every layer keeps its input; one layer at a time is run again with all it keeps.
-        inputs = language.layers * precision.stored * language.hidden * rows * tokens
-        tower = 0.0 if vision is None else vision_working_set(vision, precision) * patches
+        inputs = language.layers * precision.stored * language.hidden * size.tokens
+        tower = 0.0 if vision is None else vision_working_set(vision, precision) * size.patches
         live = max(layer + backward, (block if vision_trained else 0) + tower)
         activations = inputs + blocks + live
     else:
         activations = language.layers * layer + backward + blocks
         if vision is not None and not vision_trained:
             # Frozen: the tower runs before the language model keeps anything.
-            activations = max(activations, vision_working_set(vision, precision) * patches)
+            activations = max(activations, vision_working_set(vision, precision) * size.patches)
     parts = {"activations": int(activations + ends + mask), "logits": logits_bytes(count, language, precision, work)}
     copies = autocast_copies(count, precision, work)
     if work.sharding.kind in ("fsdp2", "zero3"):
@@ -307,7 +336,7 @@ def logits_bytes(count: ParameterCount, language: LanguageShape, precision: Prec
     trl/kernels/chunked_logprob.py: one tile of it; the gathered hidden states and their float32 gradient; and, if the
     head is trained, a float32 gradient of its weight, which is cast to the weight's dtype.
     """
-    scored = work.batch.micro_batch * work.args.max_completion_length
+    scored = work.micro_batch.scored
     tile = min(scored, _LOGIT_TILE_TOKENS) * _LOGIT_TILE_WORDS * precision.compute
     hidden = scored * language.hidden * (precision.stored + 4)
     head_trained = any(one.trainable and one.part == "embeddings" for one in count.parameters)
@@ -335,25 +364,51 @@ def autocast_copies(count: ParameterCount, precision: Precision, work: Workload)
     return copied * precision.compute
 
 
-def _generation_working_set(
-    language: LanguageShape, vision: VisionShape | None, precision: Precision, work: Workload
-) -> dict[str, int]:
-    """What sampling needs beside the cache: the prompts' pass through the model, then the words to choose from."""
-    rows, prompt = work.batch.responses_per_process, work.prompt
-    prefill = rows * prompt.tokens * decoder_working_set(language, precision)
-    if "flash" not in (work.model_args.attn_implementation or "") and rows > 1:
-        prefill += rows * prompt.tokens**2 * (1 + precision.compute)  # the mask, boolean and float
+def _sampling(
+    count: ParameterCount,
+    language: LanguageShape,
+    vision: VisionShape | None,
+    precision: Precision,
+    work: Workload,
+) -> list[dict[str, int]]:
+    """What transformers needs to sample responses, at its two moments: prompts going in, and the last tokens."""
+    prompt, rows = work.prompt, work.batch.responses_per_process
+    # Rows that share prompts: each goes in once, behind the others without padding, and its cache is repeated for its
+    # responses (rollouts/prefill.py). Otherwise TRL's `generate` holds the images of all rows until it ends.
+    prompts = work.batch.prompts_per_process if work.shares else rows
+    images = work.images_per_process if work.shares else rows * prompt.images
+    prefill = prompts * prompt.tokens * decoder_working_set(language, precision)
+    if not work.shares and "flash" not in (work.model_args.attn_implementation or "") and rows > 1:
+        prefill += prompts * prompt.tokens**2 * (1 + precision.compute)  # the mask, boolean and float
     tower = 0.0
     if vision is not None:
-        tower = rows * prompt.patches * vision_working_set(vision, precision)
-        prefill += rows * prompt.images * prompt.image.tokens * language.hidden * precision.stored  # image features
+        tower = images * prompt.image.patches * vision_working_set(vision, precision)
+        prefill += prompts * prompt.images * prompt.image.tokens * language.hidden * precision.stored  # their features
     # transformers/generation: the scores in float32, and per processor a copy; top-p sorts them (values, int64 indices)
     # and sums up the sorted probabilities.
     per_word = 4 * 4 + (20 if work.args.top_p < 1 else 0) + precision.compute
-    return {
-        "activations": int(max(prefill, tower)),
-        "logits": rows * language.vocabulary * per_word,
-    }
+    pixels = {"images": images * prompt.image.pixel_bytes}
+    both = {}
+    if work.sharding.kind == "zero3" and work.args.ds3_gather_for_generation:
+        # trl/models/utils.py: all parameters are gathered for generation.
+        both["gathered weights"] = count.total * precision.compute
+    elif work.sharding.kind == "fsdp2":
+        both["gathered weights"] = _fsdp_gathered(count, precision)
+    tokens = prompt.tokens + work.args.max_completion_length
+    return [
+        {
+            **both,
+            **pixels,
+            "kv cache": kv_cache_bytes(language, precision, prompts, prompt.tokens),
+            "activations": int(max(prefill, tower)),
+        },
+        {
+            **both,
+            **({} if work.shares else pixels),
+            "kv cache": kv_cache_bytes(language, precision, rows, tokens),
+            "logits": rows * language.vocabulary * per_word,
+        },
+    ]
 
 
 def _vllm(args: ShareGRPOConfig, card_bytes: int | None) -> dict[str, int]:
@@ -370,14 +425,23 @@ def _scores_old(args: ShareGRPOConfig) -> bool:
 
 
 def _scoring_working_set(
-    language: LanguageShape, vision: VisionShape | None, precision: Precision, work: Workload, tokens: int
+    language: LanguageShape, vision: VisionShape | None, precision: Precision, work: Workload
 ) -> int:
     """A micro-batch's forward pass without gradients, with one tile of logits."""
-    rows = work.batch.micro_batch
-    text = rows * tokens * (decoder_working_set(language, precision) + 4 * language.hidden)
-    tower = 0.0 if vision is None else rows * work.prompt.patches * vision_working_set(vision, precision)
-    tile = min(rows * work.args.max_completion_length, _LOGIT_TILE_TOKENS) * _LOGIT_TILE_WORDS * precision.compute
+    size = work.micro_batch
+    layer = decoder_working_set(language, precision) * size.tokens
+    if size.is_packed:
+        attention = two_part_working_set(language, precision, **_packed(size, precision))
+        layer = max(layer, attention)
+    text = layer + size.tokens * 4 * language.hidden
+    tower = 0.0 if vision is None else size.patches * vision_working_set(vision, precision)
+    tile = min(size.scored, _LOGIT_TILE_TOKENS) * _LOGIT_TILE_WORDS * precision.compute
     return int(max(text, tower) + tile)
+
+
+def _packed(size: PassSize, precision: Precision) -> dict[str, Any]:
+    # On a GPU only flash attention takes grouped heads, and flash computes in 16 bits only.
+    return {"tokens": size.tokens, "scored": size.scored, "seen": size.seen, "grouped": precision.compute == 2}
 
 
 def _gathered(count: ParameterCount, precision: Precision, sharding: Sharding) -> int:

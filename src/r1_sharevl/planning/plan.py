@@ -17,6 +17,7 @@ from ..models.quantization import check_sharded_quantization
 from .batch import BatchPlan, plan_batch
 from .counting import ParameterCount, build_on_meta, count_parameters, load_config
 from .memory import GIB, MemoryEstimate, Workload, estimate_memory
+from .pass_size import PassSize, why_not_shared
 from .prompt_size import PromptSize, assumed_prompt, measured_prompt
 from .settings import read_settings
 from .shapes import language_shape, vision_shape
@@ -36,6 +37,8 @@ class Plan:
         prompt: Length of a prompt.
         completion_tokens: Longest response.
         sharding: How it is spread over GPUs.
+        micro_batch: What goes through the model at once.
+        why_not_shared: Why rows of the same prompt do not share its tokens and images, or None if they do.
         memory: Of one GPU.
         card_bytes: Memory of the card it was held against, or None.
     """
@@ -48,6 +51,8 @@ class Plan:
     prompt: PromptSize
     completion_tokens: int
     sharding: Sharding
+    micro_batch: PassSize
+    why_not_shared: str | None
     memory: MemoryEstimate
     card_bytes: int | None
 
@@ -83,6 +88,8 @@ class Plan:
             },
             "completion_tokens": self.completion_tokens,
             "sharding": dataclasses.asdict(self.sharding),
+            "micro_batch": {**dataclasses.asdict(self.micro_batch), "is_packed": self.micro_batch.is_packed},
+            "why_not_shared": self.why_not_shared,
             "memory": {
                 "generate": self.memory.generate,
                 "update": self.memory.update,
@@ -154,8 +161,20 @@ class Planner:
         prompt = self._prompt(run)
         count = self._count(run, model_args)
         batch = plan_batch(args, prompt.questions)
-        work = Workload(args, model_args, run.train_vision, batch, prompt, sharding, self.card_bytes)
-        memory = estimate_memory(count, language_shape(self.config), vision_shape(self.config), work)
+        reason = why_not_shared(self.config, args, model_args)
+        language = language_shape(self.config)
+        work = Workload(
+            args,
+            model_args,
+            run.train_vision,
+            batch,
+            prompt,
+            sharding,
+            hidden_size=language.hidden,
+            card_bytes=self.card_bytes,
+            shares=reason is None,
+        )
+        memory = estimate_memory(count, language, vision_shape(self.config), work)
         return Plan(
             model=self.name,
             config_source=self.config_source,
@@ -165,6 +184,8 @@ class Planner:
             prompt=prompt,
             completion_tokens=args.max_completion_length,
             sharding=sharding,
+            micro_batch=work.micro_batch,
+            why_not_shared=reason,
             memory=memory,
             card_bytes=self.card_bytes,
         )

@@ -81,10 +81,11 @@ def vision_shape(config: Any) -> VisionShape | None:
     patch = _side(vision.patch_size)
     frames = _side(getattr(vision, "temporal_patch_size", 1) or 1)
     channels: Any = getattr(vision, "in_channels", None) or getattr(vision, "num_channels", 3)
+    depth: Any = getattr(vision, "depth", None)  # Qwen's name; not every transformers has the alias
     return VisionShape(
         hidden=hidden,
         mlp=int(getattr(vision, "intermediate_size", None) or hidden * getattr(vision, "mlp_ratio", 4)),
-        layers=vision.num_hidden_layers,
+        layers=vision.num_hidden_layers if depth is None else depth,
         heads=vision.num_attention_heads,
         gated=vision.model_type.startswith("qwen2_5_vl"),
         patch=patch,
