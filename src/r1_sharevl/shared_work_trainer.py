@@ -29,7 +29,7 @@ from .shared_prefix.forward import pack_rows, packed_log_probs
 from .shared_prefix.images import PreparedImages
 from .shared_prefix.packing import prompt_numbers
 from .shared_prefix.support import SharedModel, base_model, why_not, why_not_settings
-from .shared_prefix.vision import blank_image, images_once
+from .shared_prefix.vision import blank_image, shown_images
 
 logger = logging.getLogger(__name__)
 
@@ -184,13 +184,15 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
         assert self._prepared is not None  # noqa: S101
         numbers = [number for own in multimodal_fields["image_numbers"] for number in own]
         config = self._whole_generation_config()
-        # `generate` itself repeats the pixels of every row for its beams, and cuts them by what each row shows.
-        repeats = {config.num_beams, config.num_return_sequences} - {None, 1}
-        shared = SharedModel(self.accelerator.unwrap_model(self.model))
-        with (
-            self._tower_in_step(self.model, shown=bool(numbers)),
-            self._shown_images(shared, numbers, once=not repeats) as fields,
-        ):
+        shared, device = SharedModel(self.accelerator.unwrap_model(self.model)), self.accelerator.device
+        given: AbstractContextManager[dict[str, torch.Tensor]]
+        if {config.num_beams, config.num_return_sequences} <= {None, 1}:
+            given = shown_images(shared.tower, self._prepared, numbers, device)
+        else:
+            # `generate` itself repeats the pixels of every row for its beams, and cuts them by what each row shows.
+            given = nullcontext(self._prepared.fields(numbers, device))
+        with self._tower_in_step(self.model, shown=bool(numbers)), given as shown:
+            fields: dict[str, Any] = dict(shown)
             if fields:
                 image_token = shared.network.config.image_token_id
                 fields["mm_token_type_ids"] = [[int(token == image_token) for token in ids] for ids in prompt_ids]
@@ -362,7 +364,8 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
                     )
             self._say_why_not()
         numbers = [number for row in image_index.tolist() for number in row if number >= 0]
-        with self._shown_images(shared, numbers) as fields:
+        with shown_images(shared.tower, self._prepared, numbers, device) as shown:
+            fields: dict[str, Any] = dict(shown)
             if fields:
                 # The parent cuts pixels by what each row shows. All rows are one chunk here, whose end is at or behind
                 # the end of the distinct images' pixels, so that all of them go in.
@@ -373,21 +376,6 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
                 model, input_ids, attention_mask, completion_length, compute_entropy=compute_entropy, **fields
             )
         return logps, entropy
-
-    @contextmanager
-    def _shown_images(
-        self, shared: SharedModel, numbers: Sequence[int], *, once: bool = True
-    ) -> Iterator[dict[str, Any]]:
-        """Give the model's keyword arguments for images that rows show, in order; the tower sees each of them once."""
-        assert self._prepared is not None  # noqa: S101
-        device = self.accelerator.device
-        if not numbers or not once:
-            yield dict(self._prepared.fields(numbers, device))
-            return
-        assert shared.tower is not None  # noqa: S101
-        distinct = sorted(set(numbers))
-        with images_once(shared.tower, self._prepared.grids[distinct], [distinct.index(n) for n in numbers]):
-            yield dict(self._prepared.fields(distinct, device, shown=numbers))
 
     def _say_why_not(self) -> None:
         if not self._said_why_not and self.accelerator.is_main_process:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationConfig
 
-from ..shared_prefix.attention import SharedPrefix
+from ..shared_prefix.forward import packed_inputs
 from ..shared_prefix.images import PreparedImages
 from ..shared_prefix.packing import PromptSpan
 from ..shared_prefix.support import SharedModel
-from ..shared_prefix.vision import images_once
+from ..shared_prefix.vision import shown_images
 
 _ORDINARY: dict[str, tuple[Any, ...]] = {
     "use_cache": (None, True),
@@ -126,26 +126,16 @@ def _packed_cache(
     if not len(tokens):
         return None
     packed = torch.cat([own[:, :-1] for own in positions], dim=1)
-    shown = [number for _, own in prompts for number in own]
-    needed = sorted(set(shown))
     cache = DynamicCache(config=model.decoder.config)
-    inputs: dict[str, Any] = {
-        "input_ids": tokens[None].to(device),
-        "position_ids": packed[:, None].to(device) if model.axes > 1 else packed.to(device),
-        # Four dimensions, so that the model makes no mask; see `packed_log_probs`.
-        "attention_mask": torch.zeros(1, 1, 0, 0, dtype=torch.bool, device=device),
-        "shared_prefix": SharedPrefix(spans, device),
-        "past_key_values": cache,
-        "use_cache": True,
-        "logits_to_keep": 1,  # nobody reads them
-        **images.fields(needed, device, shown=shown),
-    }
-    if needed:
-        assert model.tower is not None  # noqa: S101
-        with images_once(model.tower, images.grids[needed], [needed.index(number) for number in shown]):
-            model.network(**inputs)
-    else:
-        model.network(**inputs)
+    shown = [number for _, own in prompts for number in own]
+    with shown_images(model.tower, images, shown, device) as fields:
+        model.network(
+            **packed_inputs(model, tokens, packed, spans, device),
+            **fields,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,  # nobody reads them
+        )
     return cache
 
 

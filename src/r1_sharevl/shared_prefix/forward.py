@@ -7,9 +7,9 @@ import torch
 
 from .attention import SharedPrefix, dense_mask
 from .images import PreparedImages
-from .packing import PackedRows, pack
+from .packing import PackedRows, PromptSpan, pack
 from .support import SharedModel
-from .vision import images_once
+from .vision import shown_images
 
 
 def pack_rows(
@@ -26,6 +26,32 @@ def pack_rows(
         return model.positions(prompt, images.grids[list(indices)])
 
     return pack(input_ids, attention_mask, completion_length, image_index, positions_of)
+
+
+def packed_inputs(
+    model: SharedModel,
+    tokens: torch.Tensor,
+    positions: torch.Tensor,
+    spans: Sequence[PromptSpan],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Make the model's keyword arguments for a packed sequence without images, for two-part attention.
+
+    Args:
+        model: The model.
+        tokens: Shape `(T,)`.
+        positions: Shape `(axes, T)`.
+        spans: Of the sequence.
+        device: Of the pass.
+    """
+    return {
+        "input_ids": tokens[None].to(device),
+        "position_ids": (positions[:, None] if model.axes > 1 else positions).to(device),
+        # A mask of four dimensions passes through the model as it is, so that none is made. Two-part attention ignores
+        # it; any other would fail over its shape instead of attending wrongly.
+        "attention_mask": torch.zeros(1, 1, 0, 0, dtype=torch.bool, device=device),
+        "shared_prefix": SharedPrefix(spans, device),
+    }
 
 
 def packed_log_probs(
@@ -54,27 +80,13 @@ def packed_log_probs(
         where a row has no token.
     """
     shown = [index for row in packed.first_rows for index in image_index[row].tolist() if index >= 0]
-    distinct = sorted(set(shown))
-    inputs: dict[str, Any] = {
-        "input_ids": packed.tokens[None].to(device),
-        "position_ids": packed.positions[:, None].to(device) if model.axes > 1 else packed.positions.to(device),
-        "shift_labels": packed.labels[None].to(device),
-        "fused_lm_head": True,
-        **images.fields(distinct, device, shown=shown),
-    }
+    inputs = packed_inputs(model, packed.tokens, packed.positions, packed.spans, device)
     if dense:
+        del inputs["shared_prefix"]
         inputs["attention_mask"] = model.mask(dense_mask(packed.spans, device))
-    else:
-        # A mask of four dimensions passes through the model as it is, so that none is made. Two-part attention ignores
-        # it; any other would fail over its shape instead of attending wrongly.
-        inputs["attention_mask"] = torch.zeros(1, 1, 0, 0, dtype=torch.bool, device=device)
-        inputs["shared_prefix"] = SharedPrefix(packed.spans, device)
-    called = model.network if forward is None else forward
-    if distinct:
-        assert model.tower is not None  # noqa: S101
-        with images_once(model.tower, images.grids[distinct], [distinct.index(index) for index in shown]):
-            outputs = called(**inputs)
-    else:
-        outputs = called(**inputs)
+    with shown_images(model.tower, images, shown, device) as fields:
+        outputs = (model.network if forward is None else forward)(
+            **inputs, **fields, shift_labels=packed.labels[None].to(device), fused_lm_head=True
+        )
     entropy = None if outputs.entropy is None else packed.scatter(outputs.entropy[0])
     return packed.scatter(outputs.log_probs[0]), entropy

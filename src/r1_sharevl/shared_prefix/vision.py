@@ -6,6 +6,29 @@ from typing import Any
 
 import torch
 
+from .images import PreparedImages
+
+
+@contextmanager
+def shown_images(
+    tower: torch.nn.Module | None, images: PreparedImages, shown: Sequence[int], device: torch.device
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Give the model's keyword arguments for the images that prompts show; within the context the tower sees each once.
+
+    Args:
+        tower: See `images_once`; may be None where no image is shown.
+        images: The distinct images.
+        shown: Index of the image at each place, in order.
+        device: Of the pass.
+    """
+    if not shown:
+        yield {}
+        return
+    assert tower is not None  # noqa: S101
+    distinct = sorted(set(shown))
+    with images_once(tower, images.grids[distinct], [distinct.index(number) for number in shown]):
+        yield images.fields(distinct, device, shown=shown)
+
 
 @contextmanager
 def images_once(tower: torch.nn.Module, grids: torch.Tensor, shown: Sequence[int]) -> Iterator[None]:
