@@ -1,6 +1,6 @@
 """A training step of Share-GRPO against TRL's GRPO: forward and backward alone, and whole steps by phase.
 
-    python benchmarks/train_step.py                                       # CPU, one thread; more than 23 GB
+    python benchmarks/train_step.py                                       # CPU, one thread; about 20 GB
     python benchmarks/train_step.py --quick                               # a minute, shows that it runs
     python benchmarks/train_step.py --device cuda --model qwen2_5_vl_3b   # 3B shapes, random weights, LoRA, bfloat16
     python benchmarks/train_step.py --page FILE.json                      # the page from an earlier result
@@ -20,8 +20,8 @@ compute old log-probabilities. Four arms:
 Every arm lives in a process of its own. They take turns, pass by pass, in an order that rotates; of whole steps first
 `trl` and `share`, then the other two, to save memory. Where a GPU does not hold two arms (`--method full`), they run
 one after the other. All responses have exactly C tokens (an end before is not sampled); a row of the first table has
-responses of 40 to 100 % of C. Memory is the highest use above that before
-the first pass: resident memory on a CPU, what torch allocated on a GPU.
+responses of 40 to 100 % of C. Memory is the highest use above that before the first pass: resident memory on a CPU,
+what torch allocated on a GPU.
 
 Each shape goes to `benchmarks/results/<date>-<device>-train-step.json` as soon as it is measured, in the place of an
 earlier measurement of that day; what `--parts` and `--shapes` leave out stays as it is. A run that was cut off is so

@@ -82,9 +82,14 @@ def _passes(entries: Sequence[Entry], first: dict[str, Any]) -> list[str]:
     )
 
 
+def _in_order(entry: Entry, names: dict[str, str]) -> dict[str, Any]:
+    """Sort what was measured as the arms are named, not as they took turns."""
+    return {arm: entry["arms"][arm] for arm in names if arm in entry["arms"]}
+
+
 def _step(entry: Entry, names: dict[str, str]) -> list[str]:
     rows = []
-    for arm, measured in entry["arms"].items():
+    for arm, measured in _in_order(entry, names).items():
         phases = {
             column: statistics.median(sum(batch.get(phase, 0.0) for phase in parts) for batch in measured["phases"])
             for column, parts in PHASES.items()
@@ -201,7 +206,7 @@ def _draw_growth(axes: "Axes", result: Entry) -> None:
 
 def _draw_step(axes: "Axes", result: Entry) -> None:
     entry = result["parts"]["step"]["entries"][-1]
-    arms = entry["arms"]
+    arms = _in_order(entry, result["arms"])
     bottoms = [0.0] * len(arms)
     for colour, (column, parts) in zip(COLOURS, PHASES.items(), strict=False):
         heights = [

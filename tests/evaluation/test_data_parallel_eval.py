@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from process_group import run_group
 from r1_sharevl import UserError
 from r1_sharevl.errors import StoppedError
 from r1_sharevl.evaluation import evaluate
@@ -25,21 +25,7 @@ FILES = (PREDICTIONS, "scores.json", "questions.jsonl", "settings.json")
 
 def _launch(jobs, folder, processes=2):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    # A session of its own: torchrun's processes would outlive it on a time-out.
-    with subprocess.Popen(
-        [*command, str(SCRIPT), json.dumps(jobs)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            _, errors = process.communicate(timeout=240)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return process.returncode, errors
+    return run_group([*command, str(SCRIPT), json.dumps(jobs)], cwd=folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The DataLoader of a trainer reads a row once per generation batch, however often the sampler names it."""
 
-from collections import Counter
-
 import datasets
 import pytest
 from datasets import Dataset, Features, List, Value
@@ -20,19 +18,6 @@ def dataset():
     ]
     kinds = {"id": Value("string"), "images": List(datasets.Image()), "tags": List({"at": List(Value("int64"))})}
     return Dataset.from_list(rows, features=Features(kinds))
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    count = Counter()
-    decode = datasets.Image.decode_example
-
-    def counted(self, value, *args, **kwargs):
-        count["images"] += 1
-        return decode(self, value, *args, **kwargs)
-
-    monkeypatch.setattr(datasets.Image, "decode_example", counted)
-    return count
 
 
 def loader_of(rows, workers=0):

@@ -53,19 +53,6 @@ class PlainRecorder(ShareGRPOTrainer):
 
 
 @pytest.fixture
-def decoded(monkeypatch):
-    count = Counter()
-    decode = datasets.Image.decode_example
-
-    def counted(self, value, *args, **kwargs):
-        count["images"] += 1
-        return decode(self, value, *args, **kwargs)
-
-    monkeypatch.setattr(datasets.Image, "decode_example", counted)
-    return count
-
-
-@pytest.fixture
 def prepared(monkeypatch, processor):
     """Number of images in each call of the image processor."""
     calls = []

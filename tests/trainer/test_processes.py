@@ -1,15 +1,15 @@
 """What must hold across processes: two ranks do what one does, and a run that was killed goes on as if it had not."""
 
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from process_group import run_group
 
 SCRIPT = Path(__file__).parent / "train_script.py"
 TWO_RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
@@ -19,17 +19,8 @@ pytestmark = pytest.mark.slow
 def run(out, *launcher, expect=0, **arguments):
     out.mkdir(exist_ok=True, parents=True)
     command = [sys.executable, *launcher, str(SCRIPT), json.dumps({"out": str(out), **arguments})]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # A session of its own: torchrun's ranks would outlive it on a time-out.
-    with subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            _, errors = process.communicate(timeout=240)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    assert process.returncode == expect, errors[-3000:]
+    status, errors = run_group(command)
+    assert status == expect, errors[-3000:]
 
 
 def result(out, rank=0):

@@ -1,15 +1,14 @@
 """Sharing work in two processes, by DDP and by FSDP2, is training ordinary rows in one."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from shared_work_script import train
+
+from process_group import run_group
 
 SCRIPT = Path(__file__).parent / "shared_work_script.py"
 FSDP2 = {
@@ -69,17 +68,8 @@ def launch(out, checkpoint, cases, **environment):
     out.mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)]
     command.append(json.dumps({"out": str(out), "checkpoint": str(checkpoint), "cases": cases}))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    # A session of its own: torchrun's ranks would outlive it on a time-out.
-    with subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            _, errors = process.communicate(timeout=400)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    assert process.returncode == 0, errors[-3000:]
+    status, errors = run_group(command, timeout=400, **environment)
+    assert status == 0, errors[-3000:]
     return {name: [torch.load(out / f"{name}_{rank}.pt", weights_only=True) for rank in range(2)] for name in cases}
 
 
