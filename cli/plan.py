@@ -150,7 +150,7 @@ def _tokens_of(made: "Plan") -> str:
     size = made.micro_batch
     if size.is_packed:
         return f"{size.tokens:,}: prompts once ({size.row_tokens:,} in rows by themselves)"
-    reason = made.why_not_shared or "too few pairs of a prompt in it to share"
+    reason = made.why_not_shared or "sharing prompts would save less than a tenth"
     return f"{size.tokens:,}: in rows by themselves ({reason})"
 
 

@@ -1,6 +1,7 @@
 """Fixtures every room's tests share: the tiny Qwen2.5-VL, its processor, and rows of the built-in set."""
 
 import os
+import signal
 
 # Before any Hugging Face library is imported: nothing may be looked up on the Hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,6 +10,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # see cli/__init__.py
 
 import pytest
 from hypothesis import settings
+
+# A shell's background jobs ignore it, and hand that on to what they start: tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, so that a failure is the change's; and nothing is timed in a test.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather, gather_object
 from datasets import Dataset
+from torch.nn.functional import pad
 from transformers import GenerationConfig
 from trl.data_utils import is_conversational, prepare_multimodal_messages
 from trl.extras.profiling import profiling_context
@@ -28,7 +29,7 @@ from .shared_prefix.cost import sharing_pays
 from .shared_prefix.forward import pack_rows, packed_log_probs
 from .shared_prefix.images import PreparedImages
 from .shared_prefix.packing import prompt_numbers
-from .shared_prefix.support import SharedModel, base_model, why_not, why_not_settings
+from .shared_prefix.support import SharedModel, base_model, cannot_be_on, why_not, why_not_settings
 from .shared_prefix.vision import blank_image, shown_images
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
         if reason is None:
             return True
         if wish == "on":
-            raise UserError(f"shared_prefix cannot be on: {reason}; leave it at auto to train ordinary rows")
+            raise cannot_be_on(reason)
         if self.accelerator.is_main_process:
             logger.warning(f"every row is trained by itself (shared_prefix off): {reason}")
         return False
@@ -315,21 +316,15 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
         found = []
         for chunk in chunks:
             index = self._image_index[chunk]
+            ids, mask, kept = _without_padding(input_ids[chunk], attention_mask[chunk], logits_to_keep)
             with self._tower_in_step(model, shown=bool((index >= 0).any())):
-                found.append(
-                    self._log_probs(
-                        model,
-                        input_ids[chunk],
-                        attention_mask[chunk],
-                        logits_to_keep,
-                        index,
-                        compute_entropy=compute_entropy,
-                    )
-                )
+                values = self._log_probs(model, ids, mask, kept, index, compute_entropy=compute_entropy)
+            found.append([None if value is None else pad(value, (0, logits_to_keep - kept)) for value in values])
         back = order.argsort()
-        logps = torch.cat([logps for logps, _ in found])[back]
-        entropies = [entropy for _, entropy in found if entropy is not None]
-        return logps, torch.cat(entropies)[back] if compute_entropy else None, None
+        logps, entropies = (
+            None if values[0] is None else torch.cat(values)[back] for values in zip(*found, strict=True)
+        )
+        return logps, entropies, None
 
     def _log_probs(
         self,
@@ -379,11 +374,16 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
 
     def _say_why_not(self) -> None:
         if not self._said_why_not and self.accelerator.is_main_process:
-            logger.warning(
-                "some micro-batches are trained as ordinary rows, because packing them would save little: their "
-                "prompts are short beside the responses, or have few of them there; a per_device_train_batch_size "
-                "that is a multiple of num_generations keeps them all together"
+            message = (
+                "some micro-batches are trained as ordinary rows (shared_prefix auto), because sharing would save "
+                "little: their responses are much longer than their prompts, or few of them have the same prompt"
             )
+            if self.args.per_device_train_batch_size % self.num_generations:
+                message += (
+                    "; a per_device_train_batch_size that is a multiple of num_generations keeps a prompt's responses "
+                    "together"
+                )
+            logger.warning(message)
         self._said_why_not = True
 
     def _tower_in_step(self, model: Any, *, shown: bool) -> AbstractContextManager[None]:
@@ -396,13 +396,28 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
     @contextmanager
     def _attention_of(self, shared: SharedModel) -> Iterator[None]:
         """Let a model attend to packed rows: until the end of the training step, or for a pass without gradients."""
-        context = nullcontext() if shared.attends_densely else two_part_attention_in(shared.decoder.config)
+        context = nullcontext() if shared.attends_densely else two_part_attention_in(shared.decoder)
         if torch.is_grad_enabled() and self._step_attention is not None:
             self._step_attention.enter_context(context)
             yield
         else:
             with context:
                 yield
+
+
+def _without_padding(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_length: int
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Cut off the columns of some rows, shape `(B, P + C)`, that only longer rows of their generation batch need.
+
+    Returns:
+        Ids and mask, shape `(B, P' + C')`, and C', which is 1 at least.
+    """
+    width = input_ids.shape[1] - completion_length
+    used = attention_mask.any(dim=0).nonzero()[:, 0]
+    kept = max(1, int(used[-1]) + 1 - width)
+    columns = slice(int(used[0]), width + kept)
+    return input_ids[:, columns], attention_mask[:, columns], kept
 
 
 def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:

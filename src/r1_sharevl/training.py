@@ -43,6 +43,7 @@ from .models.skeleton import load_skeleton
 from .models.vision import freeze_vision, stop_gradients_at_vision
 from .models.weight_names import keep_used_conversions
 from .planning.at_start import log_plan, out_of_memory_message
+from .planning.pass_size import why_not_shared
 from .publishing.hub import check_can_push, push_model
 from .publishing.model_card import write_model_card
 from .publishing.provenance import record_provenance
@@ -112,6 +113,7 @@ def run_training(run: RunArguments, args: ShareGRPOConfig, model_args: ModelConf
         if changed and args.process_index == 0:
             logger.warning(changed)
     skeleton = load_skeleton(name, revision=model_args.model_revision, trust_remote_code=args.trust_remote_code)
+    why_not_shared(skeleton.config, args, model_args)  # refuses what the trainer would, before the model is loaded
     # TRL would make the repository at once and fill it at every checkpoint, with its own card and every file.
     args.push_to_hub = False
     args.model_init_kwargs = {

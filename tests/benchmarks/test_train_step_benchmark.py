@@ -62,7 +62,7 @@ def test_page_gets_tables_between_its_marks_and_keeps_the_rest(tmp_path):
     assert sum(line.startswith("| 96 | 6 to 16 |") for line in lines) == 1
     assert sum(line.startswith("| 4 | 8 |") for line in lines) == 1
     phases = "0.75 | 1.00 | 0.00 | 0.00 | 10.00 | 10.00"
-    assert f"| TRL's GRPO, same pairs | 8 / 8 | {phases} | **2.50×** (2.50 to 2.50) | 4.00 |" in lines
+    assert f"| 1024 | 16 | TRL's GRPO, same pairs | 8 / 8 | {phases} | **2.50×** (2.50 to 2.50) | 4.00 |" in lines
     assert lines.count("<!-- train_step.py cpu: end -->") == 1
     before, after = (text.split(mark)[index] for mark, index in (("<!-- train_step.py cpu: b", 0), ("cpu: end -->", 1)))
     written = page.read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ def test_result_is_stored_shape_by_shape_beside_what_was_there(tmp_path):
     ("options", "says"),
     [
         (["--shapes", "abc"], "--shapes abc: not among the shapes of forward, step, growth: 1024,256 1024,64 128,"),
-        (["--parts", "step", "--shapes", "1024,64"], "--shapes 1024,64: not among the shapes of step: 1024,256 128,64"),
+        (["--parts", "growth", "--shapes", "1024,64"], "--shapes 1024,64: not among the shapes of growth: 512,64"),
         (["--page", "nope.json"], "--page nope.json: there is no such file"),
     ],
     ids=["no shape", "shape of no part", "no file"],
@@ -133,7 +133,7 @@ def test_quick_run_measures_both_trainers_on_the_same_pairs(tmp_path):
     assert uneven["packed_tokens"] < even["packed_tokens"]
     (step,) = found["parts"]["step"]["entries"]
     sizes = {arm: (values["responses"], values["pairs"]) for arm, values in step["arms"].items()}
-    assert sizes == {"trl": (8, 8), "trl_same_rollouts": (4, 4), "rows": (4, 8), "share": (4, 8)}
+    assert sizes == {"trl": (8, 8), "trl_same_rollouts": (4, 4), "share": (4, 8)}
     for values in step["arms"].values():
         assert len(set(values["seconds"])) == 3
         for seconds, phases in zip(values["seconds"], values["phases"], strict=True):

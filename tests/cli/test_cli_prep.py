@@ -178,9 +178,7 @@ def test_ctrl_c_says_what_is_lost(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell may have set it to be ignored; and as a terminal does it, the whole group shall get it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        start_new_session=True,
+        start_new_session=True,  # as a terminal does it, the whole group shall get the signal
     ) as child:
         deadline = time.monotonic() + 60
         while not (tmp_path / ".set.partial/rejected.jsonl").exists() and time.monotonic() < deadline:

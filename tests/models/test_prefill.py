@@ -75,7 +75,7 @@ def generated_once(model, prompts, numbers, images, config, seed=5, **padding):
     """Generate from one prefill; returns what `generate` returns for rows of the same width."""
     shared = SharedModel(model)
     torch.manual_seed(seed)
-    with two_part_attention_in(shared.decoder.config):
+    with two_part_attention_in(shared.decoder):
         filled = prefill(shared, prompts, numbers, images, padding_token=0, device=CPU, **padding)
     return model.generate(**filled.inputs, generation_config=config), filled
 

@@ -265,7 +265,7 @@ def test_a_decoder_layer_over_packed_rows_keeps_what_the_formula_says(kind, dtyp
             model = get_peft_model(model, config).to(dtype)
             model.enable_input_require_grads()
         base = model if kind == "full" else model.get_base_model()
-        with two_part_attention_in(base.get_decoder().config):
+        with two_part_attention_in(base.get_decoder()):
             bytes_ = kept_bytes(lambda: packed_pass(base.model), list(model.parameters()), autocast=autocast)
         return bytes_, base.config
 
@@ -287,7 +287,7 @@ def test_the_peak_of_a_packed_forward_and_backward_pass(checkpointing, build):
         parameter.grad = torch.zeros_like(parameter)
 
     def step():
-        with two_part_attention_in(model.get_decoder().config):
+        with two_part_attention_in(model.get_decoder()):
             packed_pass(model.model.language_model).last_hidden_state.sum().backward()
 
     step()
@@ -305,7 +305,7 @@ def test_the_peak_of_a_packed_pass_without_gradients(build):
     model = build(3).eval()
 
     def read():
-        with torch.no_grad(), two_part_attention_in(model.get_decoder().config):
+        with torch.no_grad(), two_part_attention_in(model.get_decoder()):
             packed_pass(model.model.language_model)
 
     read()

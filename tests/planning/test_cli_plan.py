@@ -186,3 +186,10 @@ def test_a_recipe_for_several_gpus_says_so_and_one_card_gets_advice_for_itself(m
     best = out.strip().splitlines()[-1]
     assert best.startswith("To copy: --")
     assert "--num-processes" not in best, "whoever has one card cannot take two"
+
+
+@pytest.mark.parametrize("command", ["plan", "train"])
+def test_sharing_that_is_asked_for_and_cannot_be_is_refused_before_a_model_is_loaded(command, config, capfd):
+    _, err = run(capfd, command, "--config", config(shared_prefix="on", neftune_noise_alpha=5.0), code=2)
+    assert err.splitlines()[-1].startswith("error: shared_prefix cannot be on: the noise of neftune_noise_alpha")
+    assert "memory per GPU" not in err

@@ -139,15 +139,10 @@ def test_a_gold_answer_that_takes_too_long_even_alone_cannot_be_scored(monkeypat
 def test_ctrl_c_gets_through_and_leaves_no_worker_at_work():
     pool = WorkerPool()
     before = children_of(os.getpid())
-    # Started in the background by a shell, Python finds SIGINT ignored and leaves it so.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            pool.equal("x+1", "7^{7^{7^7}}", 30.0)
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    with pytest.raises(KeyboardInterrupt):
+        pool.equal("x+1", "7^{7^{7^7}}", 30.0)
     assert children_of(os.getpid()) == before
     assert pool.equal("x+1", "1+x", LIMIT_S) is True
     pool.close()

@@ -223,7 +223,7 @@ def packing_of(model, batch):
 @contextlib.contextmanager
 def attention_for_packed_rows(model, *, dense=False):
     """Must last until the backward pass is over if the model checkpoints gradients."""
-    with contextlib.nullcontext() if dense else two_part_attention_in(SharedModel(model).decoder.config):
+    with contextlib.nullcontext() if dense else two_part_attention_in(SharedModel(model).decoder):
         yield
 
 

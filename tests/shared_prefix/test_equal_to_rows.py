@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from packed_passes import (
     LOG_PROB,
     TEXT_CONFIGS,
@@ -110,16 +112,53 @@ def test_controls_fail(made, name, change, dense):
     assert wrong.gradient > 0.1
 
 
+@st.composite
+def images_and_lengths(draw):
+    """The images that each prompt shows, of three, and a row for each of its responses."""
+    shown = draw(st.lists(st.lists(st.integers(0, 2), max_size=3), min_size=1, max_size=3))
+    lengths = st.lists(st.integers(0, 7), min_size=1, max_size=4)
+    rows = [(number, length) for number in range(len(shown)) for length in draw(lengths)]
+    return shown, draw(st.permutations(rows))
+
+
+@pytest.fixture(scope="module")
+def one_qwen():
+    return family("qwen2_5_vl")
+
+
+@given(images_and_lengths())
+@settings(max_examples=20)
+def test_any_images_in_any_prompts(one_qwen, drawn):
+    (model, processor), (shown, rows) = one_qwen, drawn
+    assume(any(length for _, length in rows))
+    images = pictures((60, 90), (110, 60), (56, 56))
+    prompts = [
+        (tokens_of(processor, f"Question {number}?", [images[index] for index in own]), own)
+        for number, own in enumerate(shown)
+    ]
+    batch = batch_of(prompts, rows, prepare_images(processor, images))
+    found, expected = outcome(model, packed, batch), outcome(model, by_rows, batch)
+    assert difference(found, expected).is_noise, difference(found, expected)
+
+
 def lora(model, **settings):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         # Weights as after some training: with peft's zeros only half of the adapters would have a gradient.
-        return get_peft_model(
-            model, LoraConfig(r=4, target_modules=LINEAR, init_lora_weights=False, **settings)
-        ).train()
+        settings = {"target_modules": LINEAR} | settings
+        return get_peft_model(model, LoraConfig(r=4, init_lora_weights=False, **settings)).train()
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"modules_to_save": ["visual"]}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"use_dora": True},
+        {"modules_to_save": ["visual"]},
+        {"modules_to_save": ["self_attn"], "target_modules": ["up_proj"]},  # copied with the config that they read
+    ],
+    ids=str,
+)
 def test_lora(qwen, settings):
     model, processor = qwen
     model, batch = lora(model, **settings), mixed_batch(processor)

@@ -120,8 +120,9 @@ def test_one_of_two_adapters_is_enough():
 
 
 def test_models_of_others():
-    from_the_hub = type("HubQwen", (Qwen2ForCausalLM,), {"__module__": "transformers_modules.someone.modeling"})
-    assert why_not(from_the_hub(Qwen2Config(**TOY))) == (
-        "HubQwen is not a model of transformers itself, so its attention is not known"
-    )
+    for module in ("transformers_modules.someone.modeling", "__main__"):
+        own = type("OwnQwen", (Qwen2ForCausalLM,), {"__module__": module})
+        assert why_not(own(Qwen2Config(**TOY))) == (
+            "OwnQwen is not a model of transformers itself, so its attention is not known"
+        )
     assert why_not(nn.Linear(1, 1)).startswith("Linear is not a model of transformers itself")

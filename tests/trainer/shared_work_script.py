@@ -90,6 +90,7 @@ def train(
     scripted=True,
     second_half="",
     lora=False,
+    tied=False,
     fsdp_checkpointing=False,
     resume=None,
     **settings,
@@ -97,6 +98,10 @@ def train(
     """Train, and tell what of it must be equal in other kinds of runs."""
     os.environ["FSDP_ACTIVATION_CHECKPOINTING"] = str(fsdp_checkpointing).lower()
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint)
+    if tied:
+        model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
+        model.tie_weights()
+        assert model.lm_head.weight is model.get_input_embeddings().weight
     targets = {"r": 4, "target_modules": r".*\.(q_proj|qkv|down_proj)", "task_type": "CAUSAL_LM"}
     defaults = {
         "shuffle_dataset": False,

@@ -32,6 +32,18 @@ class NeverFinished(HandedTrainer):
     finished = 0.0
 
 
+class PaddingTrainer(HandedTrainer):
+    """Notes for each pass of training whether a column of its rows is padding in all of them."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.padded = []
+        self.model.register_forward_pre_hook(self._note, with_kwargs=True)
+
+    def _note(self, _, __, inputs):
+        self.padded.append(not inputs["attention_mask"].any(dim=0).all())
+
+
 def some_without_reward(completions, **kwargs):
     return [None if index % 3 == 0 else value for index, value in enumerate(hash_reward(completions))]
 
@@ -131,6 +143,16 @@ CASES = {
         "adapters": LoraConfig(target_modules=["q_proj", "v_proj"], r=4, init_lora_weights=False),
         "beta": 0.5,
     },
+    "LoRA beside whole attention layers, which peft copies": {
+        "adapters": LoraConfig(
+            target_modules=["up_proj"],
+            r=4,
+            modules_to_save=["self_attn"],
+            task_type="CAUSAL_LM",
+            init_lora_weights=False,
+        ),
+        "gradient_checkpointing": True,
+    },
     "truncated responses masked": {"mask_truncated_completions": True},
     "rewards of None": {"reward": some_without_reward},
     "one and two images and none": {"data": mixed},
@@ -181,10 +203,14 @@ def test_micro_batches_that_sharing_would_not_shorten_are_ordinary_rows(tmp_path
         "max_steps": 4,
         "data": mixed(),
     }
-    shared, moved = train(tmp_path / "auto", processor, "auto", **settings)
+    shared, moved = train(tmp_path / "auto", processor, "auto", trainer=PaddingTrainer, **settings)
+    assert not any(shared.padded), "the longest row of the generation batch does not set the width of the others"
     (line,) = [record.message for record in caplog.records if "ordinary rows" in record.message]
     assert "\n" not in line
-    assert "a per_device_train_batch_size that is a multiple of num_generations keeps them all together" in line
+    assert (
+        "a per_device_train_batch_size that is a multiple of num_generations keeps a prompt's responses together"
+        in line
+    )
     ordinary, _ = train(tmp_path / "off", processor, "off", **settings)
     assert moved > 1e-3
     assert difference(parameters(shared), parameters(ordinary)) < 1e-5

@@ -50,7 +50,8 @@ MASKED = {
     "second_half": "endless",
 }
 ADAPTERS = {**MIXED, "lora": True, "beta": 0.04, "max_steps": 1}
-CASES = {"cut": CUT, "mixed": MIXED, "masked": MASKED, "adapters": ADAPTERS}
+TIED = {**CUT, "tied": True, "max_steps": 2, "beta": 0.0}  # as Qwen2.5-VL-3B's head
+CASES = {"cut": CUT, "mixed": MIXED, "masked": MASKED, "adapters": ADAPTERS, "tied": TIED}
 # Two optimizer steps per generation: 1 is between two.
 WHOLE = {
     "kinds": ["image", "text"] * 2,

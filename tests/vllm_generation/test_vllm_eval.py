@@ -293,14 +293,13 @@ def test_too_little_memory_comes_with_advice(checkpoint, monkeypatch):
 
 
 IN_ITS_OWN_PROCESS = """
-import json, signal, sys
+import json, sys
 from r1_sharevl.errors import RunError
 from r1_sharevl.evaluation.backends.backend import Batch, Sampling
 from r1_sharevl.evaluation.backends.vllm_backend import VllmBackend
 from r1_sharevl.prompts import to_messages
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     engine = {"enforce_eager": True}
     with VllmBackend(sys.argv[1], sampling=Sampling(16, 0), max_model_len=384, engine_kwargs=engine) as backend:
         (response,) = backend.generate([to_messages("What is 1 + 1?", 0)], 0)

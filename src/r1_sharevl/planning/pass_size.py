@@ -8,7 +8,7 @@ from trl import ModelConfig
 from ..config import ShareGRPOConfig
 from ..shared_prefix.cost import sharing_pays
 from ..shared_prefix.packing import PromptSpan
-from ..shared_prefix.support import why_not_family, why_not_settings
+from ..shared_prefix.support import cannot_be_on, why_not_family, why_not_settings
 from .batch import BatchPlan
 from .prompt_size import PromptSize
 
@@ -48,12 +48,18 @@ def why_not_shared(config: Any, args: ShareGRPOConfig, model_args: ModelConfig) 
     Args:
         config: The model's config.
         args, model_args: The run's settings.
+
+    Raises:
+        UserError: They must, by `shared_prefix: on`, and cannot.
     """
     if args.shared_prefix == "off":
         return "shared_prefix is off"
     if args.shared_prefix == "auto" and args.num_variants == 1:
         return "plain GRPO shares prompts with --shared_prefix on only"
-    return why_not_family(config, model_args.attn_implementation or "sdpa") or why_not_settings(args, config)
+    reason = why_not_family(config, model_args.attn_implementation or "sdpa") or why_not_settings(args, config)
+    if reason is not None and args.shared_prefix == "on":
+        raise cannot_be_on(reason)
+    return reason
 
 
 def pass_size(

@@ -155,7 +155,7 @@ class Planner:
             sharding: How it is spread.
 
         Raises:
-            UserError: Quantised weights would be cut up.
+            UserError: Quantised weights would be cut up; `shared_prefix` is on, and rows cannot share.
         """
         check_sharded_quantization(model_args, sharding.kind)
         prompt = self._prompt(run)

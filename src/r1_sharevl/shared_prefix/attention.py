@@ -193,14 +193,27 @@ AttentionMaskInterface.register(TWO_PART, sdpa_mask)
 
 
 @contextmanager
-def two_part_attention_in(config: PretrainedConfig) -> Iterator[None]:
-    """Let the layers that read `config` use two-part attention, and what they used before afterwards.
+def two_part_attention_in(decoder: torch.nn.Module) -> Iterator[None]:
+    """Let the layers of a decoder use two-part attention, and what they used before afterwards.
 
     It must last until the backward pass is over: gradient checkpointing runs the layers again there.
     """
-    before = config._attn_implementation
-    config._attn_implementation = TWO_PART
+    configs = list(_configs_in(decoder))
+    before = [config._attn_implementation for config in configs]
+    for config in configs:
+        config._attn_implementation = TWO_PART
     try:
         yield
     finally:
-        config._attn_implementation = before
+        for config, name in zip(configs, before, strict=True):
+            config._attn_implementation = name
+
+
+def _configs_in(decoder: torch.nn.Module) -> Iterator[PretrainedConfig]:
+    """Give each config once; there are several where peft copied a layer for `modules_to_save`, config and all."""
+    seen = set()
+    for module in decoder.modules():
+        config = getattr(module, "config", None)
+        if isinstance(config, PretrainedConfig) and id(config) not in seen:
+            seen.add(id(config))
+            yield config

@@ -6,6 +6,8 @@ import torch
 from peft import PeftModel, PeftType
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ..errors import UserError
+
 VISION_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 """Model types whose positions have three axes and whose images come as patches with a grid."""
 
@@ -22,7 +24,7 @@ def why_not(model: torch.nn.Module) -> str | None:
         model: The model or its PEFT wrapper, taken out of DDP and the like.
     """
     network = model.get_base_model() if isinstance(model, PeftModel) else model
-    if not isinstance(network, PreTrainedModel) or type(network).__module__.startswith("transformers_modules."):
+    if not isinstance(network, PreTrainedModel) or not type(network).__module__.startswith("transformers."):
         return f"{type(network).__name__} is not a model of transformers itself, so its attention is not known"
     reason = why_not_family(network.config, network.get_decoder().config._attn_implementation)
     if reason is None and isinstance(model, PeftModel):
@@ -72,8 +74,20 @@ def why_not_settings(args: Any, config: PretrainedConfig) -> str | None:
     weight = args.router_aux_loss_coef
     weight = getattr(text, "router_aux_loss_coef", 0.0) if weight is None else weight
     if weight and hasattr(text, "output_router_logits"):
-        return "the load-balancing loss of a mixture of experts counts every row's tokens"
+        return (
+            "the load-balancing loss of a mixture of experts counts every row's tokens (router_aux_loss_coef 0 leaves "
+            "it out)"
+        )
     return None
+
+
+def cannot_be_on(reason: str) -> UserError:
+    """Make the error of a run with `shared_prefix: on` that cannot share.
+
+    Args:
+        reason: From one of the functions above.
+    """
+    return UserError(f"shared_prefix cannot be on: {reason}; leave it at auto to train ordinary rows")
 
 
 def _why_not_adapter(adapter: Any) -> str | None:
