@@ -54,7 +54,7 @@ format: setup ## Format the code
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-bench: setup ## Run the speed comparisons: startup, and a training step against TRL's (about 40 minutes, 20 GB)
+bench: setup ## Run the speed comparisons: startup, and a training step against TRL's (about an hour, 20 GB)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/train_step.py --threads 2
 

@@ -78,6 +78,7 @@ Gain: {min(gains):+.1f} to {max(gains):+.1f} points, {sum(g > 0 for g in gains)}
 
 Percent right, before Share-GRPO. With the figure of another question of the same type the answers are no better than
 guessing, so they come from the figures. Greedy decoding is better than sampling: that gap is what the training closes.
+Responses were sampled anew for this table, so its avg@8 is not exactly that of the first.
 
 | question type | guessing | greedy | sampled, avg@8 | sampled, with another question's figure |
 |---|---|---|---|---|

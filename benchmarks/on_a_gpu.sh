@@ -23,10 +23,11 @@ run() {
 
 run -m pytest tests/gpu -m gpu -q
 run benchmarks/train_step.py --device cuda --model qwen2_5_vl_3b --parts forward --results "$OUT"
-run benchmarks/train_step.py --device cuda --model qwen2_5_vl_3b --parts step --results "$OUT"
+run benchmarks/train_step.py --device cuda --model qwen2_5_vl_3b --parts step --shapes 1024,256 --results "$OUT"
 for shared in auto off; do
     run benchmarks/memory.py --model qwen2_5_vl_3b --method qlora --shared-prefix "$shared" --folder "$FOLDER" --results "$OUT"
 done
 run benchmarks/memory.py --model qwen2_5_vl_3b --method lora --folder "$FOLDER" --results "$OUT"
 run benchmarks/memory.py --model qwen2_5_vl_7b --method qlora --folder "$FOLDER" --results "$OUT"
 run benchmarks/train_step.py --device cuda --model qwen2_5_vl_3b --parts growth --results "$OUT"
+run benchmarks/train_step.py --device cuda --model qwen2_5_vl_3b --parts step --shapes 128,64 128,256 512,64 512,256 1024,64 --results "$OUT"

@@ -9,18 +9,17 @@
 to its question, the same tokens for both; the norms of the gradients must agree, or it stops. **Whole steps** are
 `trainer.train()`: a generation batch of one question (m prompts) and the m optimizer steps on it, each on R pairs. A
 batch thus outlives an optimizer step (`steps_per_generation` m, `gradient_accumulation_steps` 1), so that both trainers
-compute old log-probabilities. Four arms:
+compute old log-probabilities. Three arms:
 
     trl                TRL's GRPO over the same m prompts as m questions with R responses each: it trains as many pairs
                        as Share-GRPO (m·R), and must generate m times as many responses
     trl_same_rollouts  TRL's GRPO that generates the R responses of Share-GRPO (n per prompt) and trains these R pairs
-    rows               Share-GRPO with `shared_prefix: off`: same rollouts, same pairs, ordinary rows
     share              Share-GRPO as it is by default
 
-Every arm lives in a process of its own. They take turns, pass by pass, in an order that rotates; of whole steps first
-`trl` and `share`, then the other two, to save memory. Where a GPU does not hold two arms (`--method full`), they run
-one after the other. All responses have exactly C tokens (an end before is not sampled); a row of the first table has
-responses of 40 to 100 % of C. Memory is the highest use above that before the first pass: resident memory on a CPU,
+Every arm lives in a process of its own. They take turns, pass by pass, in an order that rotates; where a GPU does not
+hold two (`--method full`), they run one after the other. All responses have exactly C tokens (an end before is not
+sampled); a row of the first table has responses of 40 to 100 % of C. Images are not transformed, and on a CPU nothing
+is computed again in backward. Memory is the highest use above that before the first pass: resident memory on a CPU,
 what torch allocated on a GPU.
 
 Each shape goes to `benchmarks/results/<date>-<device>-train-step.json` as soon as it is measured, in the place of an
@@ -58,7 +57,7 @@ NORM_TOLERANCE = {"cpu": 1e-4, "cuda": 5e-2}
 WANTED = {("forward", 1024, 256): 3.5, ("forward", 1024, 64): 6.0, ("step", 1024, 256): 2.5}
 """How many times faster than TRL's GRPO on the same pairs, on a CPU; forward and backward never slower."""
 WANTED_MEMORY = 0.4
-_STEP_GROUPS = (("trl", "share"), ("trl_same_rollouts", "rows"))
+_STEP_ARMS = ("trl", "trl_same_rollouts", "share")
 _PASS_ARMS = ("trl", "share")
 
 
@@ -75,7 +74,7 @@ def plans(options: argparse.Namespace) -> dict[str, list[Any]]:
         uneven, growing, steps = replace(shapes[1], uneven=True), shapes[0], shapes[:1]
     else:
         shapes = [Shape(prompt, completion) for prompt in (128, 512, 1024) for completion in (64, 256)]
-        uneven, growing, steps = replace(shapes[3], uneven=True), shapes[2], [shapes[0], shapes[5]]
+        uneven, growing, steps = replace(shapes[3], uneven=True), shapes[2], shapes
     growth = [replace(growing, responses_per_prompt=n) for n in (2, 4, 6, 8, 12)]
     return {"forward": [*shapes, uneven], "growth": growth, "step": steps}
 
@@ -166,14 +165,14 @@ def measure_part(
 
     apart = options.device == "cuda" and options.method == "full"
 
-    def groups(together: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-        return [[name] for group in together for name in group] if apart else list(together)
+    def groups(names: Sequence[str]) -> list[Sequence[str]]:
+        return [[name] for name in names] if apart else [names]
 
     for shape in shapes:
         setting = Setting(options.model, options.method, options.device, options.threads, shape, folder)
         if part == "step":
             arms = Arms(setting, serve_whole_step, options.warm_up + options.step_repeats)
-            measured = rounds(arms, groups(_STEP_GROUPS), options.step_repeats, options.warm_up)
+            measured = rounds(arms, groups(_STEP_ARMS), options.step_repeats, options.warm_up)
             for name, values in measured.items():
                 # GRPO over the same pairs samples every one of them.
                 sampled = shape.responses * (shape.num_variants if name == "trl" else 1)
@@ -181,7 +180,7 @@ def measure_part(
                 values |= {"responses": sampled, "pairs": trained}
         else:
             arms = Arms(setting, serve_forward_backward)
-            measured = rounds(arms, groups([_PASS_ARMS]), options.repeats, options.warm_up)
+            measured = rounds(arms, groups(_PASS_ARMS), options.repeats, options.warm_up)
             norms = [measured[name]["gradient_norm"][-1] for name in _PASS_ARMS]
             if not abs(norms[0] / norms[1] - 1) < NORM_TOLERANCE[options.device]:
                 sys.exit(f"{shape}: the arms do not compute the same: their gradients have the norms {norms}")
@@ -237,7 +236,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each process, on a CPU")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, three rounds; changes no page unless told to")
     parser.add_argument(
-        "--profile", action="store_true", help="only print the operators that a pass spends its time in"
+        "--profile",
+        action="store_true",
+        help="only print the operators that a pass spends its time in, at --shapes or at the largest one",
     )
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for the numbers")
     parser.add_argument("--into", type=Path, help="page for the tables; default: docs/performance.md")
@@ -270,11 +271,14 @@ def main() -> None:
         if options.profile:
             from train_step_arms import ARMS, Setting, profile_step
 
-            shape = planned["forward"][-2]
-            setting = Setting(options.model, options.method, options.device, options.threads, shape, Path(temporary))
-            for arm in _PASS_ARMS:
-                print(f"{ARMS[arm]}: forward and backward at P = {shape.prompt}, C = {shape.completion}")
-                print(profile_step(setting, arm))
+            even = [shape for shape in planned["forward"] if not shape.uneven]
+            for shape in [one for one in even if _size(one) in (options.shapes or ())] or even[-1:]:
+                settings = Setting(
+                    options.model, options.method, options.device, options.threads, shape, Path(temporary)
+                )
+                for arm in _PASS_ARMS:
+                    print(f"{ARMS[arm]}: forward and backward at P = {shape.prompt}, C = {shape.completion}")
+                    print(profile_step(settings, arm))
             return
         run(options, planned, Path(temporary))
 
@@ -292,7 +296,11 @@ class ResultFile:
         self.parts: dict[str, Any] = {}
         if path.exists():
             earlier = json.loads(path.read_text(encoding="utf-8"))
-            differs = [name for name, value in about.items() if earlier.get(name) != value]
+            differs = [
+                f"{name} ({earlier.get(name)}, now {value})"
+                for name, value in about.items()
+                if earlier.get(name) != value
+            ]
             if differs:
                 sys.exit(f"{path} was measured with another {', '.join(differs)}: move it, or name another --results")
             self.parts = earlier["parts"]

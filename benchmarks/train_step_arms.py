@@ -318,7 +318,6 @@ class PacedShareGRPOTrainer(Paced, ShareGRPOTrainer):
 ARMS = {
     "trl": "TRL's GRPO, same pairs",
     "trl_same_rollouts": "TRL's GRPO, same rollouts",
-    "rows": "Share-GRPO, `shared_prefix: off`",
     "share": "Share-GRPO",
 }
 """What is compared; see `train_step.py`."""
@@ -368,7 +367,7 @@ def build_trainer(setting: Setting, arm: str, steps: int, *, one_micro_batch: bo
         keywords["peft_config"] = adapter_config(
             ModelConfig(use_peft=True, lora_r=64, lora_alpha=128, lora_dropout=0.0), model
         )
-    if arm in ("share", "rows"):
+    if arm == "share":
         args = ShareGRPOConfig(
             **common,
             num_variants=m,
@@ -377,7 +376,6 @@ def build_trainer(setting: Setting, arm: str, steps: int, *, one_micro_batch: bo
             steps_per_generation=m,
             transform_probability=0.0,
             instruction="",
-            shared_prefix="auto" if arm == "share" else "off",
         )
         return PacedShareGRPOTrainer(model, args=args, train_dataset=question_data(rows), **keywords)
     # GRPO has the m prompts of a question as m questions: with R responses each, it trains the same m * R pairs; with

@@ -64,6 +64,10 @@ def _seconds(entry: Entry, arm: str) -> str:
     return f"{statistics.median(entry['arms'][arm]['seconds']):.2f}"
 
 
+def _lengths(entry: Entry) -> str:
+    return f"{entry['shortest']} to " * entry["uneven"] + str(entry["completion"])
+
+
 def _passes(entries: Sequence[Entry], first: dict[str, Any]) -> list[str]:
     return _table(
         [*first, "tokens", "fewer", "TRL, s", "Share-GRPO, s", "faster", "added, TRL, GB", "Share-GRPO, GB", "share"],
@@ -82,30 +86,32 @@ def _passes(entries: Sequence[Entry], first: dict[str, Any]) -> list[str]:
     )
 
 
-def _in_order(entry: Entry, names: dict[str, str]) -> dict[str, Any]:
-    """Sort what was measured as the arms are named, not as they took turns."""
-    return {arm: entry["arms"][arm] for arm in names if arm in entry["arms"]}
-
-
-def _step(entry: Entry, names: dict[str, str]) -> list[str]:
+def _steps(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
     rows = []
-    for arm, measured in _in_order(entry, names).items():
-        phases = {
-            column: statistics.median(sum(batch.get(phase, 0.0) for phase in parts) for batch in measured["phases"])
-            for column, parts in PHASES.items()
-        }
-        rows.append(
-            [
-                names[arm],
-                f"{measured['responses']} / {measured['pairs']}",
-                *(f"{value:.2f}" for value in phases.values()),
-                _seconds(entry, arm),
-                "" if arm == "share" else _ratio(entry, arm),
-                f"{measured['memory'] / GB:.2f}",
-            ]
-        )
-    head = ["", "responses / pairs", *PHASES, "all, s", "Share-GRPO is faster", "memory added, GB"]
+    for entry in entries:
+        for arm, measured in entry["arms"].items():
+            phases = _phases(measured)
+            rows.append(
+                [
+                    f"{entry['prompt']}",
+                    f"{entry['completion']}",
+                    names[arm],
+                    f"{measured['responses']} / {measured['pairs']}",
+                    *(f"{value:.2f}" for value in phases.values()),
+                    _seconds(entry, arm),
+                    "" if arm == "share" else _ratio(entry, arm),
+                    f"{measured['memory'] / GB:.2f}",
+                ]
+            )
+    head = ["P", "C", "", "responses / pairs", *PHASES, "all, s", "Share-GRPO is faster", "memory added, GB"]
     return _table(head, rows)
+
+
+def _phases(measured: Entry) -> dict[str, float]:
+    return {
+        column: statistics.median(sum(batch.get(phase, 0.0) for phase in parts) for batch in measured["phases"])
+        for column, parts in PHASES.items()
+    }
 
 
 def _rounds(entries: Sequence[Entry]) -> str:
@@ -122,7 +128,7 @@ def tables(result: Entry) -> str:
             parts["forward"]["entries"],
             {
                 "P": lambda entry: str(entry["prompt"]),
-                "C": lambda entry: f"{entry['shortest']} to " * entry["uneven"] + str(entry["completion"]),
+                "C": _lengths,
             },
         )
     if "growth" in parts:
@@ -136,12 +142,9 @@ def tables(result: Entry) -> str:
                 "R": lambda entry: str(entry["responses_per_prompt"] * entry["num_variants"]),
             },
         )
-    for entry in parts.get("step", {}).get("entries", ()):
-        lines += [
-            f"**Whole steps**, P = {entry['prompt']}, C = {entry['completion']}; seconds per generation batch",
-            "",
-        ]
-        lines += _step(entry, result["arms"])
+    if "step" in parts:
+        lines += ["**Whole steps**, seconds per generation batch", ""]
+        lines += _steps(parts["step"]["entries"], result["arms"])
     repeats = ", ".join(f"{name} {_rounds(part['entries'])}" for name, part in parts.items())
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines += [
@@ -171,10 +174,11 @@ def draw(result: Entry, path: Path) -> None:
 
 def _tokens(axes: "Axes", places: Sequence[float], entries: Sequence[Entry]) -> None:
     limits = [entry["ordinary_tokens"] / entry["packed_tokens"] for entry in entries]
-    axes.plot(places, limits, "_", color=INK, markersize=16, markeredgewidth=2, label="fewer tokens")
-    axes.axhline(1, color=COLOURS[1], linewidth=1.2)
+    axes.plot(places, limits, "_", color=INK, markersize=16, markeredgewidth=2, label="times fewer tokens")
+    axes.axhline(1, color=COLOURS[1], linewidth=1.2, label="as TRL")
+    axes.set_ylabel("TRL's time / Share-GRPO's")
     axes.set_ylim(0, 1.2 * axes.get_ylim()[1])  # the legend stands above the data
-    axes.legend(frameon=False, loc="upper left", ncols=2, fontsize=8)
+    axes.legend(frameon=False, loc="upper left", ncols=3, fontsize=8)
 
 
 def _draw_ratios(axes: "Axes", result: Entry) -> None:
@@ -183,20 +187,23 @@ def _draw_ratios(axes: "Axes", result: Entry) -> None:
     places = range(len(entries))
     spread = [[one[0] - one[1] for one in found], [one[2] - one[0] for one in found]]
     spread = [[max(0.0, value) for value in side] for side in spread]
-    bars = axes.bar(places, [one[0] for one in found], color=COLOURS[0], yerr=spread, ecolor=INK, capsize=3)
-    axes.bar_label(
-        bars, [f"{one[0]:.1f}×" for one in found], label_type="center", color="white", fontsize=8, fontweight="bold"
+    axes.bar(places, [one[0] for one in found], color=COLOURS[0], yerr=spread, ecolor=INK, capsize=3)
+    for place, one in zip(places, found, strict=True):
+        axes.text(place, 0.5, f"{one[0]:.1f}×", ha="center", va="center", color="white", fontsize=8, fontweight="bold")
+    names = [f"P {entry['prompt']}\nC {_lengths(entry).replace(' to ', '–')}" for entry in entries]
+    axes.set_xticks(places, names, fontsize=7.5)
+    axes.set_title(
+        "Forward and backward, slowest and fastest round", loc="left", fontweight="bold", color=INK, fontsize=10
     )
-    names = [f"P {entry['prompt']}\nC {'≤ ' * entry['uneven']}{entry['completion']}" for entry in entries]
-    axes.set_xticks(places, names, fontsize=8)
-    axes.set_title("Forward and backward: times faster", loc="left", fontweight="bold", color=INK, fontsize=10)
     _tokens(axes, list(places), entries)
 
 
 def _draw_growth(axes: "Axes", result: Entry) -> None:
     entries = result["parts"]["growth"]["entries"]
     n = [entry["responses_per_prompt"] for entry in entries]
-    axes.plot(n, [ratios(entry, "trl")[0] for entry in entries], "o-", color=COLOURS[0], label="times faster")
+    found = [ratios(entry, "trl") for entry in entries]
+    axes.plot(n, [one[0] for one in found], "o-", color=COLOURS[0], label="times faster")
+    axes.fill_between(n, [one[1] for one in found], [one[2] for one in found], color=COLOURS[0], alpha=0.2, linewidth=0)
     axes.set_xticks(n)
     axes.set_xlabel("n, responses per prompt")
     shape = f"P {entries[0]['prompt']}, C {entries[0]['completion']}"
@@ -206,13 +213,11 @@ def _draw_growth(axes: "Axes", result: Entry) -> None:
 
 def _draw_step(axes: "Axes", result: Entry) -> None:
     entry = result["parts"]["step"]["entries"][-1]
-    arms = _in_order(entry, result["arms"])
+    arms = entry["arms"]
     bottoms = [0.0] * len(arms)
-    for colour, (column, parts) in zip(COLOURS, PHASES.items(), strict=False):
-        heights = [
-            statistics.median(sum(batch.get(phase, 0.0) for phase in parts) for batch in measured["phases"])
-            for measured in arms.values()
-        ]
+    phases = [_phases(measured) for measured in arms.values()]
+    for colour, column in zip(COLOURS, PHASES, strict=False):
+        heights = [one[column] for one in phases]
         axes.bar(range(len(arms)), heights, bottom=bottoms, color=colour, label=column)
         bottoms = [low + height for low, height in zip(bottoms, heights, strict=True)]
     labels = [result["arms"][arm].replace(", ", ",\n").replace("`", "") for arm in arms]

@@ -6,7 +6,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from recorded import HandedTrainer, text_processor
 from rollouts import hash_reward, make_config, make_dataset
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, Qwen2Config, Qwen2ForCausalLM
 
 from r1_sharevl.models.tiny import build_tiny_model
 
@@ -177,6 +177,27 @@ def test_a_text_model_shares(tmp_path, processor):
     settings = {"data": texts(), "transform_probability": 0.0}
     runs = [
         train(tmp_path / mode, text_processor(processor), mode, model=text_model(processor), **settings)
+        for mode in ("on", "off")
+    ]
+    (shared, moved), (ordinary, _) = runs
+    assert moved > 1e-3
+    assert difference(parameters(shared), parameters(ordinary)) < 1e-5
+    assert_same_metrics(shared, ordinary)
+
+
+def test_qlora(tmp_path, processor, tiny_checkpoint):
+    quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+    runs = [
+        train(
+            tmp_path / mode,
+            processor,
+            mode,
+            model=AutoModelForImageTextToText.from_pretrained(
+                tiny_checkpoint, quantization_config=quantized, dtype=torch.float32
+            ),
+            adapters=LoraConfig(target_modules=["q_proj", "up_proj"], r=4, init_lora_weights=False),
+            gradient_checkpointing=True,
+        )
         for mode in ("on", "off")
     ]
     (shared, moved), (ordinary, _) = runs
