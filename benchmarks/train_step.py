@@ -7,9 +7,9 @@
 
 **Forward and backward** is the trainers' own `training_step` on a micro-batch of one prompt with all R = m·n responses
 to its question, the same tokens for both; the norms of the gradients must agree, or it stops. **Whole steps** are
-`trainer.train()`: a generation batch of one question (m prompts) and the m optimizer steps on it, each on R pairs. A
-batch thus outlives an optimizer step (`steps_per_generation` m, `gradient_accumulation_steps` 1), so that both trainers
-compute old log-probabilities. Three arms:
+`trainer.train()`: a generation batch of one question (m prompts) and the m optimizer steps on it, each on R pairs (n,
+where only n are trained). A batch thus outlives an optimizer step (`steps_per_generation` m,
+`gradient_accumulation_steps` 1), so that both trainers compute old log-probabilities. Three arms:
 
     trl                TRL's GRPO over the same m prompts as m questions with R responses each: it trains as many pairs
                        as Share-GRPO (m·R), and must generate m times as many responses

@@ -313,18 +313,20 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
         # Chunks are cut as the parent cuts them, so that all processes run as many passes.
         order = torch.tensor(numbers).argsort(stable=True)
         chunks = order.split(batch_size or len(order))
-        found = []
+        logps, entropies = [], []
         for chunk in chunks:
             index = self._image_index[chunk]
-            ids, mask, kept = _without_padding(input_ids[chunk], attention_mask[chunk], logits_to_keep)
+            ids, mask, kept = _without_padding(
+                input_ids[chunk], attention_mask[chunk], logits_to_keep, self.pad_to_multiple_of or 1
+            )
             with self._tower_in_step(model, shown=bool((index >= 0).any())):
-                values = self._log_probs(model, ids, mask, kept, index, compute_entropy=compute_entropy)
-            found.append([None if value is None else pad(value, (0, logits_to_keep - kept)) for value in values])
+                own, entropy = self._log_probs(model, ids, mask, kept, index, compute_entropy=compute_entropy)
+            cut = logits_to_keep - kept
+            logps.append(pad(own, (0, cut)))
+            if compute_entropy and entropy is not None:  # packed rows have them even where they are not asked for
+                entropies.append(pad(entropy, (0, cut)))
         back = order.argsort()
-        logps, entropies = (
-            None if values[0] is None else torch.cat(values)[back] for values in zip(*found, strict=True)
-        )
-        return logps, entropies, None
+        return torch.cat(logps)[back], torch.cat(entropies)[back] if compute_entropy else None, None
 
     def _log_probs(
         self,
@@ -378,10 +380,11 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
                 "some micro-batches are trained as ordinary rows (shared_prefix auto), because sharing would save "
                 "little: their responses are much longer than their prompts, or few of them have the same prompt"
             )
-            if self.args.per_device_train_batch_size % self.num_generations:
+            responses = self.num_generations // self.args.num_variants
+            if self.args.per_device_train_batch_size % responses:
                 message += (
-                    "; a per_device_train_batch_size that is a multiple of num_generations keeps a prompt's responses "
-                    "together"
+                    f"; a per_device_train_batch_size that is a multiple of {responses} keeps a prompt's {responses} "
+                    "responses together"
                 )
             logger.warning(message)
         self._said_why_not = True
@@ -406,18 +409,20 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
 
 
 def _without_padding(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_length: int
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_length: int, multiple_of: int
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Cut off the columns of some rows, shape `(B, P + C)`, that only longer rows of their generation batch need.
 
     Returns:
-        Ids and mask, shape `(B, P' + C')`, and C', which is 1 at least.
+        Ids and mask, shape `(B, P' + C')`, and C', which is 1 at least; P' and C' are multiples, if P and C are.
     """
     width = input_ids.shape[1] - completion_length
     used = attention_mask.any(dim=0).nonzero()[:, 0]
-    kept = max(1, int(used[-1]) + 1 - width)
-    columns = slice(int(used[0]), width + kept)
-    return input_ids[:, columns], attention_mask[:, columns], kept
+    prompt, completion = width - int(used[0]), max(1, int(used[-1]) + 1 - width)
+    prompt = min(width, prompt + -prompt % multiple_of)
+    completion = min(completion_length, completion + -completion % multiple_of)
+    columns = slice(width - prompt, width + completion)
+    return input_ids[:, columns], attention_mask[:, columns], completion
 
 
 def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:

@@ -113,7 +113,7 @@ def run_training(run: RunArguments, args: ShareGRPOConfig, model_args: ModelConf
         if changed and args.process_index == 0:
             logger.warning(changed)
     skeleton = load_skeleton(name, revision=model_args.model_revision, trust_remote_code=args.trust_remote_code)
-    why_not_shared(skeleton.config, args, model_args)  # refuses what the trainer would, before the model is loaded
+    why_not_shared(skeleton.config, args, model_args)  # refuses what a config tells, before weights are loaded
     # TRL would make the repository at once and fill it at every checkpoint, with its own card and every file.
     args.push_to_hub = False
     args.model_init_kwargs = {

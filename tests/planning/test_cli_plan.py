@@ -189,7 +189,10 @@ def test_a_recipe_for_several_gpus_says_so_and_one_card_gets_advice_for_itself(m
 
 
 @pytest.mark.parametrize("command", ["plan", "train"])
-def test_sharing_that_is_asked_for_and_cannot_be_is_refused_before_a_model_is_loaded(command, config, capfd):
+def test_sharing_that_is_asked_for_and_cannot_be_is_refused_before_a_model_is_loaded(
+    command, config, capfd, monkeypatch
+):
+    monkeypatch.setattr("r1_sharevl.training.ShareGRPOTrainer", None)  # which would refuse it, too
     _, err = run(capfd, command, "--config", config(shared_prefix="on", neftune_noise_alpha=5.0), code=2)
     assert err.splitlines()[-1].startswith("error: shared_prefix cannot be on: the noise of neftune_noise_alpha")
     assert "memory per GPU" not in err

@@ -14,9 +14,10 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
 )
+from trl import GRPOConfig
 
 from r1_sharevl.models.skeleton import build_skeleton
-from r1_sharevl.shared_prefix.support import TEXT_FAMILIES, VISION_FAMILIES, SharedModel, why_not
+from r1_sharevl.shared_prefix.support import TEXT_FAMILIES, VISION_FAMILIES, SharedModel, why_not, why_not_settings
 
 TOY = {**TEXT, "vocab_size": 300}
 
@@ -38,6 +39,19 @@ def test_families_of_texts():
     assert set(TEXT_CONFIGS) == set(TEXT_FAMILIES)
     assert [why_not(build(config)) for config in TEXT_CONFIGS.values()] == [None] * 4
     assert "gemma2 is not known" in why_not(Gemma2ForCausalLM(Gemma2Config(**TOY)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_config", "in_outputs", "shares"),
+    [(None, 0.001, False, False), (0.0, 0.001, False, True), (None, 0.0, False, True), (0.0, 0.0, True, False)],
+)
+def test_experts_share_where_their_load_is_not_balanced(asked, of_config, in_outputs, shares, tmp_path):
+    config, _ = FAMILIES["qwen3_vl_moe"]()
+    config.get_text_config().update({"router_aux_loss_coef": of_config, "output_router_logits": in_outputs})
+    run = GRPOConfig(output_dir=str(tmp_path), router_aux_loss_coef=asked, use_cpu=True, bf16=False)
+    found = why_not_settings(run, config)
+    assert (found is None) == shares
+    assert shares or "load-balancing loss" in found
 
 
 def test_what_cannot_share_would_be_wrong():

@@ -9,6 +9,7 @@ from rollouts import hash_reward, make_config, make_dataset
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, Qwen2Config, Qwen2ForCausalLM
 
 from r1_sharevl.models.tiny import build_tiny_model
+from r1_sharevl.shared_prefix.cost import sharing_pays
 
 SETTINGS = {
     "num_generations": 4,
@@ -33,15 +34,17 @@ class NeverFinished(HandedTrainer):
 
 
 class PaddingTrainer(HandedTrainer):
-    """Notes for each pass of training whether a column of its rows is padding in all of them."""
+    """Notes for each pass how wide its rows are, and how many columns are padding in all of them."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.padded = []
+        self.widths, self.padding = [], []
         self.model.register_forward_pre_hook(self._note, with_kwargs=True)
 
     def _note(self, _, __, inputs):
-        self.padded.append(not inputs["attention_mask"].any(dim=0).all())
+        used = inputs["attention_mask"].any(dim=0)
+        self.widths.append(len(used))
+        self.padding.append(int((~used).sum()))
 
 
 def some_without_reward(completions, **kwargs):
@@ -60,6 +63,14 @@ def mixed():
     wordings = ["First <image> then <image>: which has more dots?", "Which of <image> and <image> shows more dots?"]
     rows[0] |= {"images": pictures[:2], "problem": wordings[0], "variants": wordings[1:]}
     rows[1] |= {"images": [], "problem": "What is 2 + 2?", "variants": ["Add 2 and 2."]}
+    return Dataset.from_list(rows, features=make_dataset(1).features)
+
+
+def long_and_short():
+    """Questions with long prompts, by their image, and with prompts that are shorter than the responses."""
+    rows = list(make_dataset(4))
+    for row in rows[1::2]:
+        row |= {"images": [], "problem": "2 + 2?", "variants": ["Add 2, 2."]}
     return Dataset.from_list(rows, features=make_dataset(1).features)
 
 
@@ -225,16 +236,67 @@ def test_micro_batches_that_sharing_would_not_shorten_are_ordinary_rows(tmp_path
         "data": mixed(),
     }
     shared, moved = train(tmp_path / "auto", processor, "auto", trainer=PaddingTrainer, **settings)
-    assert not any(shared.padded), "the longest row of the generation batch does not set the width of the others"
+    assert not any(shared.padding), "the longest row of the generation batch does not set the width of the others"
     (line,) = [record.message for record in caplog.records if "ordinary rows" in record.message]
     assert "\n" not in line
-    assert (
-        "a per_device_train_batch_size that is a multiple of num_generations keeps a prompt's responses together"
-        in line
-    )
+    assert "a per_device_train_batch_size that is a multiple of 2 keeps a prompt's 2 responses together" in line
     ordinary, _ = train(tmp_path / "off", processor, "off", **settings)
     assert moved > 1e-3
     assert difference(parameters(shared), parameters(ordinary)) < 1e-5
+
+
+def test_ordinary_rows_keep_the_multiple_that_was_asked_for(tmp_path, processor):
+    settings = {
+        "num_generations": 2,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 4,
+        "pad_to_multiple_of": 8,
+        "data": mixed(),
+    }
+    shared, moved = train(tmp_path / "auto", processor, "auto", trainer=PaddingTrainer, **settings)
+    assert {width % 8 for width in shared.widths} == {0}
+    assert 0 < max(shared.padding) < 16, "less than a multiple each for prompts and responses"
+    ordinary, _ = train(tmp_path / "off", processor, "off", trainer=PaddingTrainer, **settings)
+    assert sum(shared.padding) < sum(ordinary.padding)
+    assert moved > 1e-3
+    assert difference(parameters(shared), parameters(ordinary)) < 1e-5
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_whole_prompts_in_a_micro_batch_get_no_advice(size, tmp_path, processor, monkeypatch, caplog):
+    monkeypatch.setattr("r1_sharevl.shared_work_trainer.sharing_pays", lambda *_, **__: False)
+    accumulated = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 16 // size, "max_steps": 1}
+    train(tmp_path, processor, "auto", **accumulated)
+    (line,) = [record.message for record in caplog.records if "ordinary rows" in record.message]
+    assert ("multiple of 4 keeps a prompt's 4 responses together" in line) == (size == 2)
+
+
+@pytest.mark.parametrize("settings", [{}, {"beta": 0.1, "entropy_coef": 0.01}], ids=["old", "old, reference, entropy"])
+def test_passes_of_which_only_some_are_packed(settings, tmp_path, processor, monkeypatch):
+    decisions = []  # whether gradients were wanted, and whether it paid
+
+    def decide(*args, **kwargs):
+        pays = sharing_pays(*args, **kwargs)
+        decisions.append((torch.is_grad_enabled(), pays))
+        return pays
+
+    monkeypatch.setattr("r1_sharevl.shared_work_trainer.sharing_pays", decide)
+    settings |= {
+        "data": long_and_short(),
+        "instruction": "",
+        "transform_probability": 0.0,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 8,
+        "max_completion_length": 64,
+        "max_steps": 2,
+    }
+    adapters = {"adapters": LoraConfig(target_modules=["q_proj"], r=4, init_lora_weights=False)}
+    shared, moved = train(tmp_path / "auto", processor, "auto", **settings, **adapters)
+    assert set(decisions) == {(grad, pays) for grad in (False, True) for pays in (False, True)}
+    ordinary, _ = train(tmp_path / "off", processor, "off", **settings, **adapters)
+    assert moved > 1e-3
+    assert difference(parameters(shared), parameters(ordinary)) < 1e-5
+    assert_same_metrics(shared, ordinary, leave_out=BY_ORDER)
 
 
 def test_a_step_that_fails_leaves_nothing_behind(tmp_path, processor):
