@@ -156,12 +156,20 @@ class ShareGRPOConfig(GRPOConfig):
     @property
     def rows_per_question(self) -> int:
         """Rows of a generation batch that belong to one question: `m·m·n` pairs, or `m·n` without sharing."""
-        return self.num_generations * (self.num_variants if self.share_trajectories else 1)
+        return self.num_generations * self.copies_per_response
 
     @property
     def copies_per_response(self) -> int:
         """Rows that train the same response, each under another prompt: `m`, or 1 without sharing."""
         return self.num_variants if self.share_trajectories else 1
+
+    @property
+    def rows_per_prompt(self) -> int:
+        """Rows of a prompt that a process holds together: fewer than all where processes cut through questions."""
+        rows = self.generation_batch_size // self.world_size
+        if self.copies_per_response == self.num_variants:  # every prompt of a question has as many of its rows
+            return math.gcd(rows, self.rows_per_question) // self.num_variants
+        return math.gcd(rows, self.num_generations // self.num_variants)
 
     def _fit_eval_batch(self) -> None:
         """Let transformers' default size of an evaluation batch hold whole questions, as TRL demands."""

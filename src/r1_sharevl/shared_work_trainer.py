@@ -186,14 +186,13 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
         numbers = [number for own in multimodal_fields["image_numbers"] for number in own]
         config = self._whole_generation_config()
         shared, device = SharedModel(self.accelerator.unwrap_model(self.model)), self.accelerator.device
-        given: AbstractContextManager[dict[str, torch.Tensor]]
+        given: AbstractContextManager[dict[str, Any]]
         if {config.num_beams, config.num_return_sequences} <= {None, 1}:
             given = shown_images(shared.tower, self._prepared, numbers, device)
         else:
             # `generate` itself repeats the pixels of every row for its beams, and cuts them by what each row shows.
             given = nullcontext(self._prepared.fields(numbers, device))
-        with self._tower_in_step(self.model, shown=bool(numbers)), given as shown:
-            fields: dict[str, Any] = dict(shown)
+        with self._tower_in_step(self.model, shown=bool(numbers)), given as fields:
             if fields:
                 image_token = shared.network.config.image_token_id
                 fields["mm_token_type_ids"] = [[int(token == image_token) for token in ids] for ids in prompt_ids]
@@ -361,8 +360,7 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
                     )
             self._say_why_not()
         numbers = [number for row in image_index.tolist() for number in row if number >= 0]
-        with shown_images(shared.tower, self._prepared, numbers, device) as shown:
-            fields: dict[str, Any] = dict(shown)
+        with shown_images(shared.tower, self._prepared, numbers, device) as fields:
             if fields:
                 # The parent cuts pixels by what each row shows. All rows are one chunk here, whose end is at or behind
                 # the end of the distinct images' pixels, so that all of them go in.
@@ -380,7 +378,7 @@ class SharedWorkGRPOTrainer(ResumableGRPOTrainer):
                 "some micro-batches are trained as ordinary rows (shared_prefix auto), because sharing would save "
                 "little: their responses are much longer than their prompts, or few of them have the same prompt"
             )
-            responses = self.num_generations // self.args.num_variants
+            responses = self.args.rows_per_prompt
             if self.args.per_device_train_batch_size % responses:
                 message += (
                     f"; a per_device_train_batch_size that is a multiple of {responses} keeps a prompt's {responses} "

@@ -57,8 +57,7 @@ def plan_batch(args: ShareGRPOConfig, num_questions: int | None = None) -> Batch
     questions = pairs // args.rows_per_question
     pairs_per_process = pairs // processes
     micro_batches = args.steps_per_generation
-    per_prompt = _pairs_per_prompt(args, pairs_per_process)
-    prompts_per_process = pairs_per_process // per_prompt
+    prompts_per_process = pairs_per_process // args.rows_per_prompt
     optimizer_steps = micro_batches * args.num_iterations / args.gradient_accumulation_steps
     return BatchPlan(
         questions=questions,
@@ -70,22 +69,15 @@ def plan_batch(args: ShareGRPOConfig, num_questions: int | None = None) -> Batch
         processes=processes,
         responses_per_process=pairs_per_process // args.copies_per_response,
         pairs_per_process=pairs_per_process,
-        pairs_per_prompt=per_prompt,
+        pairs_per_prompt=args.rows_per_prompt,
         prompts_per_process=prompts_per_process,
         micro_batch=args.per_device_train_batch_size,
         prompts_per_micro_batch=min(
-            prompts_per_process, _blocks_in_a_window(args.per_device_train_batch_size, per_prompt)
+            prompts_per_process, _blocks_in_a_window(args.per_device_train_batch_size, args.rows_per_prompt)
         ),
         micro_batches=micro_batches,
         steps_per_epoch=None if num_questions is None else int(num_questions // questions * optimizer_steps),
     )
-
-
-def _pairs_per_prompt(args: ShareGRPOConfig, pairs_per_process: int) -> int:
-    """Rows of a prompt that a process holds together: fewer than all where processes cut through questions."""
-    if args.copies_per_response == args.num_variants:  # every prompt of a question has as many of its rows
-        return math.gcd(pairs_per_process, args.rows_per_question) // args.num_variants
-    return math.gcd(pairs_per_process, args.num_generations // args.num_variants)
 
 
 def _blocks_in_a_window(window: int, block: int) -> int:

@@ -73,7 +73,7 @@ def why_not_settings(args: Any, config: PretrainedConfig) -> str | None:
     text = config.get_text_config()
     weight = args.router_aux_loss_coef
     weight = getattr(text, "router_aux_loss_coef", 0.0) if weight is None else weight
-    if getattr(text, "output_router_logits", False) or (weight and hasattr(text, "output_router_logits")):
+    if hasattr(text, "output_router_logits") and (weight or text.output_router_logits):
         return (
             "the load-balancing loss of a mixture of experts counts every row's tokens (router_aux_loss_coef 0 leaves "
             "it out, where the model's config does not have output_router_logits true)"

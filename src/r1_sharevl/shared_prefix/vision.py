@@ -12,7 +12,7 @@ from .images import PreparedImages
 @contextmanager
 def shown_images(
     tower: torch.nn.Module | None, images: PreparedImages, shown: Sequence[int], device: torch.device
-) -> Iterator[dict[str, torch.Tensor]]:
+) -> Iterator[dict[str, Any]]:
     """Give the model's keyword arguments for the images that prompts show; within the context the tower sees each once.
 
     Args:
